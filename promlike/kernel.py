@@ -1,0 +1,62 @@
+"""Compiled kernels: the one place that knows Numba.
+
+A kernel is a plain function on arrays, compiled to machine code that runs without the GIL. Its signatures are stated where it is
+defined, so that `compile_kernels` can load every kernel from Numba's on-disk cache (or compile it, once a machine) before the server
+takes its first request. Nothing is compiled while a module is imported.
+
+Rules for kernels: arrays are C-contiguous and writable (Numba compiles a read-only array as another type); a kernel calls only kernels of
+its own file, because the on-disk cache notices changes of that file alone.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KERNEL_MODULES: tuple[str, ...] = ("promlike.model.frame",)
+"""Every module that defines kernels; a test holds that none is missing."""
+
+
+def kernel(*signatures: str) -> Callable[[F], F]:
+    """Compile the function for exactly these argument types, e.g. `"(i4[::1], f8[:,::1], i8)"`, when `compile_kernels` runs.
+
+    Division follows NumPy (x / 0.0 is an infinity, never an exception). Called before `compile_kernels`, a kernel compiles itself.
+    """
+
+    def decorate(function: F) -> F:
+        compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        compiled.kernel_signatures = signatures
+        return cast(F, compiled)  # the dispatcher is called exactly as the function it wraps
+
+    return decorate
+
+
+def inlined(function: F) -> F:
+    """A helper that kernels of the same file call; compiled into them, never called from Python."""
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    return cast(F, compiled)
+
+
+def compile_kernels(modules: Iterable[str] = KERNEL_MODULES, progress: Callable[[str, int, int], None] | None = None) -> int:
+    """Load or compile every declared signature of every kernel, then refuse other types; return how many kernels there are.
+
+    `progress(name, done, total)` is called before each kernel.
+    """
+    found = [
+        (f"{name}.{attribute}", value)
+        for name in modules
+        for attribute, value in vars(import_module(name)).items()
+        if hasattr(value, "kernel_signatures") and value.py_func.__module__ == name
+    ]
+    for done, (name, dispatcher) in enumerate(found):
+        if progress is not None:
+            progress(name, done, len(found))
+        if not dispatcher._can_compile:
+            continue
+        for signature in dispatcher.kernel_signatures:
+            dispatcher.compile(signature)
+        dispatcher.disable_compile()
+    return len(found)

@@ -1,0 +1,61 @@
+"""Label matchers: `=`, `!=`, `=~`, `!~` with RE2, fully anchored, dot matching newline."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+
+import re2  # type: ignore[import-untyped]  # google-re2 ships no type information
+
+from promlike.errors import BadRequest
+from promlike.model.labels import quote
+
+
+class MatchOp(StrEnum):
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    REGEX = "=~"
+    NOT_REGEX = "!~"
+
+
+@lru_cache(maxsize=4096)
+def compile_regex(pattern: str) -> "re2._Regexp":
+    """An RE2 pattern that must match the whole value; raise BadRequest naming the pattern when it does not compile."""
+    options = re2.Options()
+    options.dot_nl = True
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise BadRequest(f"error parsing regexp {quote(pattern)}: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One condition on one label. An absent label has the value "". Regular expressions are compiled, so checked, here."""
+
+    name: str
+    op: MatchOp
+    value: str
+    _regex: object = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
+            object.__setattr__(self, "_regex", compile_regex(self.value))
+
+    def matches(self, value: str) -> bool:
+        """Does this value (\"\" when the label is absent) satisfy the condition?"""
+        if self.op is MatchOp.EQUAL:
+            return value == self.value
+        if self.op is MatchOp.NOT_EQUAL:
+            return value != self.value
+        found = self._regex.fullmatch(value) is not None  # type: ignore[attr-defined]  # an untyped RE2 object
+        return found is (self.op is MatchOp.REGEX)
+
+    @property
+    def matches_empty(self) -> bool:
+        """Does a series without the label satisfy the condition?"""
+        return self.matches("")
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.op}{quote(self.value)}"

@@ -1,0 +1,61 @@
+"""What a query evaluates to, in columns, ready for encoding."""
+
+from dataclasses import dataclass
+
+from promlike.model.blocks import Float64, Int64, SampleBlock
+from promlike.model.frame import LabelFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Matrix:
+    """S series with their points; sorted by labels for range queries. Series without points are left out."""
+
+    labels: LabelFrame
+    samples: SampleBlock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Vector:
+    """S samples at one time each: `ts_ms int64[S]`, `values float64[S]`. Order is significant (sort, topk)."""
+
+    labels: LabelFrame
+    ts_ms: Int64
+    values: Float64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scalar:
+    ts_ms: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class String:
+    ts_ms: int
+    value: str
+
+
+Value = Matrix | Vector | Scalar | String
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryStats:
+    """`stats=all`: seconds spent in each phase, samples read in all and held at the peak, samples read a step."""
+
+    parse_seconds: float
+    queue_seconds: float
+    fetch_seconds: float
+    eval_seconds: float
+    total_samples: int
+    peak_samples: int
+    samples_per_step: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QueryResult:
+    """A value and its annotations, in order of first occurrence without duplicates, each text as Prometheus writes it."""
+
+    value: Value
+    warnings: tuple[str, ...]
+    infos: tuple[str, ...]
+    stats: QueryStats

@@ -1,0 +1,199 @@
+"""The seams of storage: what PromQL reads from (`Queryable`) and what keeps the samples for good (`Store`).
+
+Openness of intervals is decided here, once: every range of times is left-open and right-closed, `start_ms < ts_ms <= end_ms`,
+as range windows are in Prometheus 3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
+from promlike.model.frame import LabelFrame, SymbolScope
+from promlike.model.labels import Labels
+from promlike.model.matchers import Matcher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectRequest:
+    """The samples one selector of a query needs: series that satisfy all matchers, times in (start_ms, end_ms]."""
+
+    matchers: tuple[Matcher, ...]
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesBlock:
+    """The answer to one request: labels and samples of S series, row for row. Series without a sample in the range are left out.
+
+    Stale markers are included.
+    """
+
+    labels: LabelFrame
+    samples: SampleBlock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Selection:
+    """The answers to all requests of a query, in their order; all frames share `symbols`."""
+
+    symbols: SymbolScope
+    blocks: list[SeriesBlock]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What is known of a metric family: `type` as in the exposition formats (counter, gauge, …, unknown)."""
+
+    metric: str
+    type: str
+    help: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendResult:
+    """What became of N samples: `duplicates` were there already with the same value, `overwritten` replaced another value."""
+
+    appended: int
+    duplicates: int = 0
+    overwritten: int = 0
+    rejected: int = 0
+
+
+class SampleSink(Protocol):
+    """What remote write, scraping and rules write into. Called from the event loop's thread only."""
+
+    def series_ref(self, series: Labels) -> int:
+        """The ref of a series, created when new. The labels are valid and sorted: the caller has checked them.
+
+        Raises SampleRejected when a limit forbids a new series.
+        """
+        ...
+
+    async def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
+        """Store samples (int32[N], int64[N], float64[N], any order); durable when this returns, as are the series they belong to.
+
+        Raises StorageUnavailable when the WAL cannot take them; nothing is acknowledged then.
+        """
+        ...
+
+    async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
+        """Remember metadata; the newest of a metric wins. Kept across restarts."""
+        ...
+
+
+class LabelReader(Protocol):
+    """Label look-ups for the API. Times select series with samples in (start_ms, end_ms]; None leaves the end open.
+
+    `matcher_sets` is a disjunction: a series counts when it satisfies all matchers of any set; an empty list means every series.
+    Answers are sorted; `limit` 0 means all. The second value says whether the limit cut the answer.
+    """
+
+    async def series(
+        self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int | None, end_ms: int | None, limit: int = 0
+    ) -> tuple[list[Labels], bool]: ...
+
+    async def label_names(
+        self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int | None, end_ms: int | None, limit: int = 0
+    ) -> tuple[list[str], bool]: ...
+
+    async def label_values(
+        self, name: str, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int | None, end_ms: int | None, limit: int = 0
+    ) -> tuple[list[str], bool]: ...
+
+    def metadata(self) -> dict[str, list[Metadata]]: ...
+
+
+class Queryable(Protocol):
+    """What a query reads from."""
+
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+        """Fetch the samples of all requests together.
+
+        Raises TooManySamples before loading when the answers together would hold more than max_samples samples.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesRecord:
+    """A series as the store keeps it."""
+
+    ref: int
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalPosition:
+    """A place in the WAL: everything before it is in the store."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FlushBatch:
+    """What one flush hands to the store, to be stored in one transaction together with `position`.
+
+    `samples` belong to the series `refs int32[S]`, row for row. `new_series` are series the store has not seen. The `late_*` columns hold
+    samples at or before times already stored (int32[N], int64[N], float64[N], sorted by ref, time): each replaces what is stored at the
+    same (series, time).
+    """
+
+    new_series: list[SeriesRecord]
+    refs: Int32
+    samples: SampleBlock
+    late_refs: Int32
+    late_ts_ms: Int64
+    late_values: Float64
+    position: WalPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """What `status` endpoints and metrics show of a store."""
+
+    series: int
+    samples: int
+    bytes: int
+    min_time_ms: int | None
+    max_time_ms: int | None
+
+
+class Store(Protocol):
+    """A SQL database that keeps samples for good. Every implementation passes the same test suite (tests/storage/store_suite.py).
+
+    All methods raise StorageError (StorageUnavailable when a retry may help); driver errors never leave an implementation.
+    """
+
+    async def open(self) -> None:
+        """Connect and create or upgrade the schema."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
+    async def load_series(self) -> list[SeriesRecord]:
+        """Every stored series, by ref."""
+        ...
+
+    async def load_position(self) -> WalPosition | None:
+        """The WAL position of the last flush that was committed."""
+        ...
+
+    async def write(self, batch: FlushBatch) -> None:
+        """Store a batch and its WAL position, all or nothing."""
+        ...
+
+    async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
+        """Samples of `refs int32[S]` with start_ms < ts_ms <= end_ms, row i of the block belonging to refs[i] (rows may be empty)."""
+        ...
+
+    async def delete_before(self, cutoff_ms: int) -> int:
+        """Retention: forget samples with ts_ms < cutoff_ms; return how many, or -1 when the store does not count."""
+        ...
+
+    async def stats(self) -> StoreStats: ...
