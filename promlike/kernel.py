@@ -16,7 +16,7 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KERNEL_MODULES: tuple[str, ...] = ("promlike.model.frame",)
+KERNEL_MODULES: tuple[str, ...] = ("promlike.model.frame", "promlike.api.encode",)
 """Every module that defines kernels; a test holds that none is missing."""
 
 

@@ -1,0 +1,291 @@
+"""Query results as JSON, byte for byte as Prometheus prints them.
+
+Values are strings in Go's shortest form (`strconv.AppendFloat`, format `f`, or `e` below 1e-6 and from 1e21 on), times are seconds with
+three decimals only when they are not whole. Digits of fractions come from orjson, which prints a whole array at C speed; one kernel
+writes labels, times and integers and rewrites orjson's exponents. Axis letters: S series, N samples, L label names, P pieces.
+"""
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from promlike.kernel import inlined, kernel
+from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.frame import LabelFrame
+from promlike.promql.result import Matrix, Scalar, String, Value, Vector
+
+Bytes = NDArray[np.uint8]
+
+MAX_SAMPLES_A_CHUNK = 1_000_000
+"""Larger results are written in chunks of whole series, so that the output buffer stays below 100 MB."""
+
+_SAMPLE_BYTES = 64  # `[-9223372036854775.808,"-0.0000012345678901234567"],` is 53 bytes
+_SERIES_BYTES = 32  # `{"metric":{},"values":[]},` is 26 bytes
+
+
+def encode_value(value: Value) -> list[bytes]:
+    """The parts of `"resultType":…,"result":…`, `resultType` first because Grafana's stream parser needs it first."""
+    match value:
+        case Scalar():
+            return [b'"resultType":"scalar","result":', encode_sample(value.ts_ms, value.value)]
+        case String():
+            text = orjson.dumps(value.value)
+            return [b'"resultType":"string","result":[', _encode_time(value.ts_ms), b",", text, b"]"]
+        case Vector():
+            offsets = np.arange(len(value.ts_ms) + 1, dtype=np.int64)
+            chunks = _encode_series(value.labels, offsets, value.ts_ms, value.values, single=True)
+            return [b'"resultType":"vector","result":[', *chunks, b"]"]
+        case Matrix():
+            chunks = _encode_series(value.labels, value.samples.offsets, value.samples.ts_ms, value.samples.values, single=False)
+            return [b'"resultType":"matrix","result":[', *chunks, b"]"]
+
+
+def encode_sample(ts_ms: int, value: float) -> bytes:
+    """`[1435781430.781,"1"]`"""
+    return _encode_rows(*_NO_LABELS, np.array([0, 1]), np.array([ts_ms]), np.array([value]), single=True)[
+        len(b'{"metric":{},"value":') : -1
+    ]
+
+
+def _encode_time(ts_ms: int) -> bytes:
+    return encode_sample(ts_ms, 0.0)[1:].split(b",")[0]
+
+
+def format_value(value: float) -> str:
+    """One value as Prometheus prints it."""
+    return encode_sample(0, value).split(b'"')[1].decode()
+
+
+def _encode_series(labels: LabelFrame, offsets: Int64, ts_ms: Int64, values: Float64, *, single: bool) -> list[bytes]:
+    """The elements of a result list, in chunks that end between series; the chunks carry the commas between them."""
+    blob, ends, pieces = label_pieces(labels)
+    chunks: list[bytes] = []
+    row = 0
+    while row < len(labels):
+        below = int(np.searchsorted(offsets, offsets[row] + MAX_SAMPLES_A_CHUNK, side="right")) - 1
+        until = min(max(below, row + 1), len(labels))
+        first, last = int(offsets[row]), int(offsets[until])
+        part = np.ascontiguousarray(offsets[row : until + 1] - first)
+        if chunks:
+            chunks.append(b",")
+        chunks.append(_encode_rows(blob, ends, pieces[row:until], part, ts_ms[first:last], values[first:last], single=single))
+        row = until
+    return chunks
+
+
+def label_pieces(labels: LabelFrame) -> tuple[Bytes, Int64, Int32]:
+    """Every distinct `"name":"value"` once: uint8[sum of lengths], int64[P+1] borders, and int32[S,L] the piece of each label (0: absent).
+
+    Piece 0 is empty. Walks distinct values only.
+    """
+    pieces = np.zeros(labels.codes.shape, np.int32)
+    texts = [b""]
+    for column, name in enumerate(labels.names):
+        key = orjson.dumps(name) + b":"
+        codes, inverse = np.unique(labels.codes[:, column], return_inverse=True)
+        numbers = np.zeros(len(codes), np.int32)
+        present = np.flatnonzero(codes)
+        numbers[present] = np.arange(len(texts), len(texts) + len(present))
+        texts += [key + orjson.dumps(text) for text in labels.symbols.texts(codes[present])]
+        pieces[:, column] = numbers[inverse]
+    borders = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=borders[1:])
+    return np.frombuffer(bytearray(b"".join(texts)), np.uint8), borders, pieces
+
+
+def _encode_rows(blob: Bytes, borders: Int64, pieces: Int32, offsets: Int64, ts_ms: Int64, values: Float64, *, single: bool) -> bytes:
+    """The elements of S series with N samples, joined by commas; see `write_series`."""
+    size = int(np.diff(borders)[pieces].sum()) + pieces.size + len(pieces) * _SERIES_BYTES + len(values) * _SAMPLE_BYTES
+    out = np.empty(size, np.uint8)
+    with np.errstate(invalid="ignore"):
+        fractions = values[np.isfinite(values) & ((values != np.floor(values)) | (np.abs(values) >= _EXACT))]
+    digits = np.frombuffer(bytearray(orjson.dumps(fractions, option=orjson.OPT_SERIALIZE_NUMPY)), np.uint8)
+    rows = np.ascontiguousarray(pieces)
+    written = write_series(
+        blob, borders, rows, offsets, np.ascontiguousarray(ts_ms), np.ascontiguousarray(values), digits, _MIDDLES[single], single, out
+    )
+    return out[:written].tobytes()
+
+
+_EXACT = float(2**53)
+_MIDDLES = tuple(np.frombuffer(bytearray(text), np.uint8) for text in (b'},"values":[', b'},"value":'))
+_NO_LABELS = (np.empty(0, np.uint8), np.zeros(2, np.int64), np.zeros((1, 0), np.int32))
+_HEAD = np.frombuffer(b'{"metric":{', np.uint8)
+_QUOTE, _COMMA, _DOT, _MINUS, _PLUS, _ZERO, _E = (np.uint8(ord(char)) for char in '",.-+0e')
+_OPEN, _CLOSE, _BRACE = (np.uint8(ord(char)) for char in "[]}")
+
+
+@kernel("(u1[::1], i8[::1], i4[:,::1], i8[::1], i8[::1], f8[::1], u1[::1], u1[::1], b1, u1[::1])")
+def write_series(
+    blob: Bytes,
+    borders: Int64,
+    pieces: Int32,
+    offsets: Int64,
+    ts_ms: Int64,
+    values: Float64,
+    digits: Bytes,
+    middle: Bytes,
+    single: bool,
+    out: Bytes,
+) -> int:
+    """Write `{"metric":{…},"values":[[t,"v"],…]}` for each of S series into `out`, comma separated; return the bytes written.
+
+    `digits` is `[…]` with the values that are not whole numbers below 2^53, in order, as orjson prints them. `single`: one sample a
+    series, without the list around it; `middle` is what stands between labels and samples.
+    """
+    at = 0
+    read = 1
+    for row in range(pieces.shape[0]):
+        if row:
+            out[at] = _COMMA
+            at += 1
+        at = _copy(_HEAD, 0, len(_HEAD), out, at)
+        first = True
+        for column in range(pieces.shape[1]):
+            piece = pieces[row, column]
+            if piece:
+                if not first:
+                    out[at] = _COMMA
+                    at += 1
+                first = False
+                at = _copy(blob, borders[piece], borders[piece + 1], out, at)
+        at = _copy(middle, 0, len(middle), out, at)
+        for k in range(offsets[row], offsets[row + 1]):
+            if k > offsets[row]:
+                out[at] = _COMMA
+                at += 1
+            out[at] = _OPEN
+            at = _write_time(ts_ms[k], out, at + 1)
+            out[at] = _COMMA
+            out[at + 1] = _QUOTE
+            at, read = _write_number(values[k], digits, read, out, at + 2)
+            out[at] = _QUOTE
+            out[at + 1] = _CLOSE
+            at += 2
+        if not single:
+            out[at] = _CLOSE
+            at += 1
+        out[at] = _BRACE
+        at += 1
+    return at
+
+
+@inlined
+def _copy(source: Bytes, start: int, end: int, out: Bytes, at: int) -> int:
+    for i in range(start, end):
+        out[at] = source[i]
+        at += 1
+    return at
+
+
+@inlined
+def _write_integer(number: int, out: Bytes, at: int) -> int:
+    """A number that is not negative."""
+    end = at + 1
+    rest = number
+    while rest >= 10:
+        rest //= 10
+        end += 1
+    i = end
+    rest = number
+    while i > at:
+        i -= 1
+        tens = rest // 10
+        out[i] = _ZERO + np.uint8(rest - tens * 10)
+        rest = tens
+    return end
+
+
+@inlined
+def _write_time(ts_ms: int, out: Bytes, at: int) -> int:
+    if ts_ms < 0:
+        out[at] = _MINUS
+        at += 1
+        ts_ms = -ts_ms
+    seconds = ts_ms // 1000
+    fraction = ts_ms - seconds * 1000
+    at = _write_integer(seconds, out, at)
+    if fraction:
+        out[at] = _DOT
+        out[at + 1] = _ZERO + np.uint8(fraction // 100)
+        out[at + 2] = _ZERO + np.uint8(fraction // 10 % 10)
+        out[at + 3] = _ZERO + np.uint8(fraction % 10)
+        at += 4
+    return at
+
+
+@inlined
+def _write_number(value: float, digits: Bytes, read: int, out: Bytes, at: int) -> tuple[int, int]:
+    """Write one value; `read` is where the next token of `digits` starts. Return both positions after it."""
+    if value != value:
+        out[at] = 78  # NaN
+        out[at + 1] = 97
+        out[at + 2] = 78
+        return at + 3, read
+    if np.isinf(value):
+        out[at] = _PLUS if value > 0 else _MINUS
+        out[at + 1] = 73  # Inf
+        out[at + 2] = 110
+        out[at + 3] = 102
+        return at + 4, read
+    if np.signbit(value):
+        out[at] = _MINUS
+        at += 1
+    size = abs(value)
+    if size < 9007199254740992.0 and size == np.floor(size):
+        return _write_integer(int(size), out, at), read
+    if digits[read] == _MINUS:
+        read += 1
+    end = read
+    exponent_at = 0
+    while digits[end] != _COMMA and digits[end] != _CLOSE:
+        if digits[end] == _E:
+            exponent_at = end
+        end += 1
+    if exponent_at:
+        at = _write_exponent(digits, read, exponent_at, end, out, at)
+    else:
+        whole = end - 2 if digits[end - 2] == _DOT and digits[end - 1] == _ZERO else end
+        at = _copy(digits, read, whole, out, at)
+    return at, end + 1
+
+
+@inlined
+def _write_exponent(digits: Bytes, start: int, mark: int, end: int, out: Bytes, at: int) -> int:
+    """Rewrite `d.ddde±x`: positional for -6 <= x < 21, else with two exponent digits at least."""
+    exponent = 0
+    negative = digits[mark + 1] == _MINUS
+    for i in range(mark + 1, end):
+        if digits[i] != _MINUS and digits[i] != _PLUS:
+            exponent = exponent * 10 + int(digits[i] - _ZERO)
+    if exponent >= 21 or (negative and exponent > 6):
+        at = _copy(digits, start, mark + 1, out, at)
+        out[at] = _MINUS if negative else _PLUS
+        at += 1
+        if exponent < 10:
+            out[at] = _ZERO
+            at += 1
+        return _write_integer(exponent, out, at)
+    if negative:
+        out[at] = _ZERO
+        out[at + 1] = _DOT
+        at += 2
+        for _ in range(exponent - 1):
+            out[at] = _ZERO
+            at += 1
+        for i in range(start, mark):
+            if digits[i] != _DOT:
+                out[at] = digits[i]
+                at += 1
+        return at
+    # From 2^53 on there is nothing behind the point, so a positive exponent never ends before the last digit.
+    places = exponent + 1
+    for i in range(start, mark):
+        if digits[i] != _DOT:
+            out[at] = digits[i]
+            at += 1
+            places -= 1
+    for _ in range(places):
+        out[at] = _ZERO
+        at += 1
+    return at
