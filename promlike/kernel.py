@@ -16,7 +16,11 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KERNEL_MODULES: tuple[str, ...] = ("promlike.model.frame", "promlike.api.encode",)
+KERNEL_MODULES: tuple[str, ...] = (
+    "promlike.model.frame",
+    "promlike.api.encode",
+    "promlike.remote_write.kernels",
+)
 """Every module that defines kernels; a test holds that none is missing."""
 
 

@@ -1,0 +1,1 @@
+"""Classes that protoc made from `proto/`; `proto/README.md` has the command. Never edited by hand."""

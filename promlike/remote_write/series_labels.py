@@ -1,0 +1,52 @@
+"""The labels of a series not seen before: parsed and checked, once."""
+
+from google.protobuf.message import DecodeError
+
+from promlike.errors import BadRequest, RejectReason, SampleRejected
+from promlike.model.labels import METRIC_NAME, Labels, format_labels, quote
+from promlike.remote_write.pb.remote_write_v1_pb2 import TimeSeries
+
+
+def parse_labels(data: bytes) -> Labels:
+    """The labels in the bytes of a TimeSeries' label fields.
+
+    Empty values mean that the label is absent. Raise SampleRejected when the labels are not those of a series, BadRequest when the
+    bytes are no protobuf.
+    """
+    try:
+        message = TimeSeries.FromString(data)
+    except DecodeError as error:
+        raise BadRequest(f"malformed protobuf in the labels {data[:200]!r}") from error
+    return checked([(_text(label.name, "name"), _text(label.value, "value of " + repr(label.name))) for label in message.labels])
+
+
+def checked(pairs: list[tuple[str, str]]) -> Labels:
+    """The pairs as Labels; raise SampleRejected naming what is wrong. Names may be any UTF-8, as in Prometheus 3."""
+    previous = ""
+    for position, (name, _) in enumerate(pairs):
+        if not name:
+            raise SampleRejected(RejectReason.INVALID_LABEL_NAME, f"empty label name in {_shown(pairs)}")
+        if position and name == previous:
+            raise SampleRejected(RejectReason.DUPLICATE_LABEL_NAME, f"label name {quote(name)} twice in {_shown(pairs)}")
+        if position and name < previous:
+            raise SampleRejected(
+                RejectReason.LABELS_NOT_SORTED, f"labels not sorted, {quote(name)} after {quote(previous)} in {_shown(pairs)}"
+            )
+        previous = name
+    series = tuple(pair for pair in pairs if pair[1])
+    if not any(name == METRIC_NAME for name, _ in series):
+        raise SampleRejected(RejectReason.MISSING_METRIC_NAME, f"no metric name in {_shown(pairs)}")
+    return series
+
+
+def _text(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        reason = RejectReason.INVALID_LABEL_NAME if what == "name" else RejectReason.INVALID_LABEL_VALUE
+        raise SampleRejected(reason, f"label {what} is not valid UTF-8: {data[:200]!r}") from error
+
+
+def _shown(pairs: list[tuple[str, str]]) -> str:
+    text = format_labels(tuple(pairs))
+    return text if len(text) <= 500 else text[:500] + "…"
