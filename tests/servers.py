@@ -1,0 +1,169 @@
+"""Real servers for tests: each in its own process, on a free port of 127.0.0.1, in a folder of its own, stopped by its pid."""
+
+import http.client
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
+
+from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+REMOTE_WRITE = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"}
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require(program: str) -> str:
+    """The path of an installed program; the test is skipped without it."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass(slots=True, kw_only=True)
+class Server:
+    """A process that speaks HTTP."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log_file: Path
+    seconds_to_ready: float = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return Response(status=answer.status, headers=dict(answer.getheaders()), body=answer.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **params: str) -> Response:
+        return self.request("GET", f"{path}?{urlencode(params)}" if params else path)
+
+    def post(self, path: str, **params: str) -> Response:
+        return self.request("POST", path, urlencode(params).encode(), FORM)
+
+    def data(self, path: str, **params: str) -> Any:
+        """`data` of a successful API answer."""
+        answer = self.post(f"/api/v1/{path}", **params)
+        assert answer.status == 200, answer.text
+        return answer.json()["data"]
+
+    def write(self, request: WriteRequest) -> Response:
+        return self.request("POST", "/api/v1/write", snappy.compress(request.SerializeToString()), REMOTE_WRITE)
+
+    def answers(self, path: str) -> bool:
+        try:
+            return self.get(path).status == 200
+        except OSError:
+            return False
+
+    def stop(self, sign: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], *, port: int, folder: Path, ready: str) -> Iterator[Server]:
+    """Start a server, wait until `ready` answers 200, stop it at the end unless the test did."""
+    log_file = folder / f"{name}-{port}.log"
+    started = time.monotonic()
+    with log_file.open("ab") as log, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder) as process:
+        server = Server(name=name, port=port, process=process, log_file=log_file)
+        try:
+            while not server.answers(ready):
+                if process.poll() is not None or time.monotonic() > started + START_SECONDS:
+                    raise RuntimeError(f"{name} did not start:\n{server.log}")
+                time.sleep(0.02)
+            server.seconds_to_ready = time.monotonic() - started
+            yield server
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def promlike_command(folder: Path, port: int, *flags: str, config: str = "global: {}\n") -> list[str]:
+    """The command of a promlike that keeps its data below `folder`."""
+    (folder / "promlike.yml").write_text(config)
+    own = [f"--config.file={folder}/promlike.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"]
+    return [sys.executable, "-m", "promlike", "serve", *own, *flags]
+
+
+@contextmanager
+def promlike(folder: Path, *flags: str, config: str = "global: {}\n", port: int | None = None) -> Iterator[Server]:
+    chosen = port or free_port()
+    with running("promlike", promlike_command(folder, chosen, *flags, config=config), port=chosen, folder=folder, ready="/-/ready") as server:
+        yield server
+
+
+@contextmanager
+def prometheus(folder: Path, *flags: str, config: str = "global: {}\n") -> Iterator[Server]:
+    program, port = require("prometheus"), free_port()
+    (folder / "prometheus.yml").write_text(config)
+    own = [
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/prometheus",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-remote-write-receiver",
+    ]
+    with running("prometheus", [program, *own, *flags], port=port, folder=folder, ready="/-/ready") as server:
+        yield server
+
+
+@contextmanager
+def node_exporter(folder: Path) -> Iterator[Server]:
+    program, port = require("prometheus-node-exporter"), free_port()
+    flags = [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
+    with running("node-exporter", [program, *flags], port=port, folder=folder, ready="/") as server:
+        yield server
