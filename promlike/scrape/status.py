@@ -1,0 +1,61 @@
+"""What others may know of scraping: targets for `/api/v1/targets`, counters for `/metrics`."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from promlike.model.labels import Labels
+
+
+class Health(StrEnum):
+    """Did the last scrape work?"""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveTarget:
+    """One target that is scraped, as `/api/v1/targets` shows it. `last_scrape_ms` is None before the first scrape."""
+
+    discovered_labels: Labels
+    labels: Labels
+    scrape_pool: str
+    scrape_url: str
+    global_url: str
+    last_error: str
+    last_scrape_ms: int | None
+    last_scrape_duration_s: float
+    health: Health
+    scrape_interval_ms: int
+    scrape_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedTarget:
+    """One target that relabelling dropped."""
+
+    discovered_labels: Labels
+    scrape_pool: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ScrapeCounters:
+    """What `/metrics` shows under `prometheus_target_*`; the attribute names are those of the metrics without that prefix."""
+
+    scrape_pools_total: int = 0
+    scrape_pools_failed_total: int = 0
+    scrape_pool_reloads_total: int = 0
+    scrape_pool_reloads_failed_total: int = 0
+    scrape_pool_exceeded_target_limit_total: int = 0
+    scrapes_exceeded_body_size_limit_total: int = 0
+    scrapes_exceeded_sample_limit_total: int = 0
+    scrapes_sample_duplicate_timestamp_total: int = 0
+    scrapes_sample_out_of_bounds_total: int = 0
+    scrapes_failed_total: int = 0
+    samples_total: int = 0
+    series_rejected_total: Counter[str] = field(default_factory=Counter)
+    """New series the sink refused, by reason."""
+    lost_scrapes_total: int = 0
+    """Scrapes whose samples the sink could not take."""
