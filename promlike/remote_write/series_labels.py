@@ -17,7 +17,7 @@ def parse_labels(data: bytes) -> Labels:
         message = TimeSeries.FromString(data)
     except DecodeError as error:
         raise BadRequest(f"malformed protobuf in the labels {data[:200]!r}") from error
-    return checked([(_text(label.name, "name"), _text(label.value, "value of " + repr(label.name))) for label in message.labels])
+    return checked([(_name(label.name), _value(label.name, label.value)) for label in message.labels])
 
 
 def checked(pairs: list[tuple[str, str]]) -> Labels:
@@ -39,12 +39,19 @@ def checked(pairs: list[tuple[str, str]]) -> Labels:
     return series
 
 
-def _text(data: bytes, what: str) -> str:
+def _name(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        reason = RejectReason.INVALID_LABEL_NAME if what == "name" else RejectReason.INVALID_LABEL_VALUE
-        raise SampleRejected(reason, f"label {what} is not valid UTF-8: {data[:200]!r}") from error
+        raise SampleRejected(RejectReason.INVALID_LABEL_NAME, f"label name is not valid UTF-8: {data[:200]!r}") from error
+
+
+def _value(name: bytes, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        text = f"value of label {name[:200]!r} is not valid UTF-8: {data[:200]!r}"
+        raise SampleRejected(RejectReason.INVALID_LABEL_VALUE, text) from error
 
 
 def _shown(pairs: list[tuple[str, str]]) -> str:

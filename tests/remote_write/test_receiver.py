@@ -1,0 +1,114 @@
+"""What the receiver answers, and what it has stored then."""
+
+from http import HTTPStatus
+
+import pytest
+
+from promlike.errors import RejectReason
+from promlike.remote_write.receiver import RemoteWriteReceiver, unsupported_format
+from promlike.storage.store import Metadata
+from tests.remote_write import wire
+from tests.remote_write.sink import ListSink
+
+T = 1_700_000_000_000
+GOOD = wire.simple("up", [(1.0, T)], job="api")
+BAD = wire.series(wire.labels(("job", "x")), wire.sample(1.0, T))
+
+
+async def test_success_says_nothing() -> None:
+    sink = ListSink()
+    receiver = RemoteWriteReceiver(sink)
+    outcome = await receiver.write(wire.snappy(GOOD), content_type="application/x-protobuf", content_encoding="snappy")
+    assert (outcome.status, outcome.text, outcome.samples) == (HTTPStatus.NO_CONTENT, "", 1)
+    assert [row[:2] for row in sink.rows] == [((("__name__", "up"), ("job", "api")), T)]
+    assert receiver.known_series == 1
+
+
+async def test_valid_series_are_stored_beside_refused_ones() -> None:
+    sink = ListSink(refuse=frozenset({"many"}))
+    receiver = RemoteWriteReceiver(sink)
+    outcome = await receiver.write(wire.snappy(BAD + GOOD + wire.simple("many", [(1.0, T), (2.0, T)])))
+    assert outcome.status == HTTPStatus.BAD_REQUEST
+    assert outcome.text == 'series 0: no metric name in {job="x"}\nseries 2: too many series of many'
+    assert len(sink.rows) == 1
+    assert receiver.counters.rejected == {RejectReason.MISSING_METRIC_NAME: 1, RejectReason.TOO_MANY_SERIES: 2}
+    assert receiver.counters.samples == 1
+
+
+async def test_only_the_first_problems_are_named() -> None:
+    outcome = await RemoteWriteReceiver(ListSink()).write(wire.snappy(BAD * 25))
+    assert len(outcome.text.splitlines()) == 11
+    assert outcome.text.endswith("\nand 15 more")
+
+
+async def test_times_that_storage_refuses_are_told() -> None:
+    sink = ListSink(before_ms=T)
+    outcome = await RemoteWriteReceiver(sink).write(wire.snappy(wire.simple("up", [(1.0, T), (2.0, 5)])))
+    assert outcome.status == HTTPStatus.BAD_REQUEST
+    assert outcome.text == "1 of 2 samples have times that storage does not take"
+    assert len(sink.rows) == 1
+
+
+async def test_malformed_is_not_repeated_and_unavailable_is() -> None:
+    malformed = await RemoteWriteReceiver(ListSink()).write(wire.snappy(GOOD + b"\x0a\x7f"))
+    assert malformed.status == HTTPStatus.BAD_REQUEST
+    unavailable = await RemoteWriteReceiver(ListSink(unavailable=True)).write(wire.snappy(GOOD))
+    assert (unavailable.status, unavailable.text) == (HTTPStatus.SERVICE_UNAVAILABLE, "the disk is full")
+    large = await RemoteWriteReceiver(ListSink(), max_decoded_bytes=10).write(wire.snappy(GOOD))
+    assert large.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+async def test_metadata_is_kept_and_what_is_not_stored_is_counted() -> None:
+    sink = ListSink()
+    receiver = RemoteWriteReceiver(sink)
+    series = wire.series(wire.label("__name__", "m"), wire.message(3, b""), wire.message(4, b""), wire.message(4, b""))
+    outcome = await receiver.write(wire.snappy(series + wire.message(3, b"\x08\x02" + wire.message(2, b"m"))))
+    assert outcome.status == HTTPStatus.NO_CONTENT
+    assert sink.metadata == [Metadata(metric="m", type="gauge", help="")]
+    counters = receiver.counters
+    assert (counters.exemplars, counters.histograms, counters.metadata, counters.samples) == (1, 2, 1, 0)
+    assert counters.requests == {204: 1}
+
+
+async def test_large_bodies_are_decoded_in_a_thread() -> None:
+    sink = ListSink()
+    receiver = RemoteWriteReceiver(sink, inline_bytes=10)
+    for _ in range(2):
+        assert (await receiver.write(wire.snappy(GOOD * 50))).status == HTTPStatus.NO_CONTENT
+    assert len(sink.rows) == 100
+    assert (await receiver.write(wire.snappy(GOOD * 50 + b"\x0a"))).status == HTTPStatus.BAD_REQUEST
+
+
+SUPPORTED = [
+    ("", ""),
+    ("application/x-protobuf", "snappy"),
+    ("application/x-protobuf", "Snappy"),
+    ("Application/X-Protobuf; charset=utf-8", "snappy"),
+    ("application/x-protobuf;proto=prometheus.WriteRequest", "snappy"),
+    ('application/x-protobuf; proto="prometheus.WriteRequest"', ""),
+]
+
+UNSUPPORTED = [
+    ("application/json", "snappy", "unsupported Content-Type 'application/json', supported: application/x-protobuf"),
+    ("text/plain", "", "unsupported Content-Type 'text/plain', supported: application/x-protobuf"),
+    (
+        "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        "snappy",
+        (
+            "unsupported remote write message 'io.prometheus.write.v2.Request' in Content-Type, "
+            "supported: application/x-protobuf;proto=prometheus.WriteRequest"
+        ),
+    ),
+    ("application/x-protobuf", "gzip", "unsupported Content-Encoding 'gzip', supported: snappy"),
+]
+
+
+@pytest.mark.parametrize(("content_type", "encoding"), SUPPORTED)
+def test_supported_formats(content_type: str, encoding: str) -> None:
+    assert unsupported_format(content_type, encoding) == ""
+
+
+@pytest.mark.parametrize(("content_type", "encoding", "text"), UNSUPPORTED)
+async def test_unsupported_formats(content_type: str, encoding: str, text: str) -> None:
+    outcome = await RemoteWriteReceiver(ListSink()).write(wire.snappy(GOOD), content_type=content_type, content_encoding=encoding)
+    assert (outcome.status, outcome.text) == (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)

@@ -1,0 +1,91 @@
+"""The table of label bytes: growth, sweeps, readers beside the writer."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from promlike.remote_write.decode_v1 import DecoderV1
+from tests.remote_write import wire
+from tests.remote_write.sink import ListSink
+
+T = 1_700_000_000_000
+
+
+def body(first: int, count: int, *, pad: str = "") -> bytes:
+    return wire.snappy(b"".join(wire.simple("m", [(float(i), T)], i=f"{i:06}", pad=pad) for i in range(first, first + count)))
+
+
+def decoded_series(decoder: DecoderV1, sink: ListSink, block: bytes) -> list[int]:
+    """The numbers of the series of a body's samples; each must be its sample's value."""
+    decoded = decoder.decode(block)
+    rows = sink.rows_of(decoded.refs, decoded.ts_ms, decoded.values)
+    numbers = [int(dict(labels)["i"]) for labels, _, _ in rows]
+    assert numbers == decoded.values.astype(int).tolist()
+    return numbers
+
+
+def test_the_table_grows() -> None:
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    for first in range(0, 6000, 700):
+        decoded_series(decoder, sink, body(first, 700, pad="x" * 300))
+    assert decoder.table.count == 6300
+    sink.series_ref = None  # type: ignore[assignment,method-assign]  # from here on every series must be known
+    for order in (range(0, 6000, 700), reversed(range(0, 6000, 700))):
+        for first in order:
+            assert decoded_series(decoder, sink, body(first, 700, pad="x" * 300)) == list(range(first, first + 700))
+
+
+def test_a_sweep_forgets_what_stayed_away() -> None:
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    decoded_series(decoder, sink, body(0, 3000))
+    decoder.table.sweep()
+    assert decoder.table.count == 3000
+    decoded_series(decoder, sink, body(1000, 500))
+    decoder.table.sweep()
+    assert decoder.table.count == 500
+    assert decoded_series(decoder, sink, body(900, 700)) == list(range(900, 1600))
+    assert len(sink.refs) == 3000
+
+
+def test_new_series_start_a_sweep_when_it_is_due() -> None:
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    decoder.table.sweep_seconds = 0.0
+    for first in (0, 10, 20, 30):
+        decoded_series(decoder, sink, body(first, 10))
+    assert decoder.table.count == 20
+
+
+def test_a_cleared_table_asks_again() -> None:
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    decoded_series(decoder, sink, body(0, 50))
+    decoder.table.clear()
+    sink.refs = {labels: ref + 7 for labels, ref in sink.refs.items()}
+    assert decoder.decode(body(0, 50)).refs.tolist() == list(range(7, 57))
+
+
+def test_scans_run_beside_growth() -> None:
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    blocks = [body(first, 500) for first in range(0, 20_000, 500)]
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(4):
+            for block, scan in zip(blocks, threads.map(decoder.scan, blocks), strict=True):
+                decoded = decoder.resolve(scan)
+                rows = sink.rows_of(decoded.refs, decoded.ts_ms, decoded.values)
+                assert [int(dict(labels)["i"]) for labels, _, _ in rows] == decoded.values.astype(int).tolist()
+                assert len(rows) == 500, block
+    assert decoder.table.count == len(sink.refs) == 20_000
+
+
+def test_label_bytes_are_compared_not_only_hashed() -> None:
+    """Eight series whose bytes differ in one bit each."""
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    names = [f"{'x' * at}y{'x' * (40 - at)}" for at in range(41)]
+    block = wire.snappy(b"".join(wire.simple(name, [(float(i), T)]) for i, name in enumerate(names)))
+    for _ in range(2):
+        assert np.array_equal(decoder.decode(block).refs, np.arange(41))
