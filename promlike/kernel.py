@@ -20,6 +20,13 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.model.frame",
     "promlike.api.encode",
     "promlike.remote_write.kernels",
+    "promlike.promql.kernels.counter",
+    "promlike.promql.kernels.dates",
+    "promlike.promql.kernels.extended",
+    "promlike.promql.kernels.histogram",
+    "promlike.promql.kernels.quantile",
+    "promlike.promql.kernels.regression",
+    "promlike.promql.kernels.rollup",
 )
 """Every module that defines kernels; a test holds that none is missing."""
 

@@ -1,9 +1,11 @@
 """The one table of functions: types of arguments and result, what stays of the name, and which feature switches them on."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from promlike.promql.ast import ValueType
+from promlike.promql.calls.table import EVALUATORS
+from promlike.promql.context import Evaluator
 from promlike.promql.options import Features
 
 EXPERIMENTAL = "promql_experimental_functions"
@@ -15,7 +17,7 @@ class FunctionSpec:
     """A function of PromQL.
 
     `args` are the types of all arguments; the last `optional` of them may be left out, and with `variadic` the last one may also be
-    repeated. `feature` is the field of `Features` that switches the function on. `evaluate` is bound by the executor.
+    repeated. `feature` is the field of `Features` that switches the function on. `evaluate` computes it; None where only the executor can.
     """
 
     name: str
@@ -26,7 +28,7 @@ class FunctionSpec:
     drops_name: bool = True
     feature: str | None = None
     deprecated_hint: str | None = None
-    evaluate: Callable[..., object] | None = None
+    evaluate: Evaluator | None = None
 
     @property
     def experimental(self) -> bool:
@@ -101,4 +103,4 @@ _SPECS: tuple[FunctionSpec, ...] = (
     *_each("histogram_avg histogram_count histogram_sum histogram_stddev histogram_stdvar", _VECTOR),
 )
 
-FUNCTIONS: dict[str, FunctionSpec] = {spec.name: spec for spec in _SPECS}
+FUNCTIONS: dict[str, FunctionSpec] = {spec.name: replace(spec, evaluate=EVALUATORS.get(spec.name)) for spec in _SPECS}

@@ -1,0 +1,184 @@
+"""`rate` and its family: `increase`, `delta`, `irate`, `idelta`, `resets`, `changes`, with `anchored`, `smoothed` and start timestamps."""
+
+import numpy as np
+
+from promlike.model.blocks import Bool, Int64, SampleBlock, StepBlock, StepGrid
+from promlike.model.labels import METRIC_NAME, quote
+from promlike.promql.calls import arguments
+from promlike.promql.calls.over_time import run
+from promlike.promql.context import CallContext, Evaluator
+from promlike.promql.kernels.counter import Events, count_events, extrapolated_rate, instant_rate
+from promlike.promql.kernels.extended import extended_rate, interpolate_at_steps
+from promlike.promql.vector import RangeValue, Value, VectorValue
+
+COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+COUNTER_TYPES = ("counter", "histogram")
+
+
+def _starts(context: CallContext, samples: SampleBlock) -> Int64:
+    """Start timestamps as kernels want them: int64[N], or empty when there are none or they are switched off."""
+    if samples.start_ts_ms is None or not context.features.use_start_timestamps:
+        return arguments.NO_STARTS
+    return samples.start_ts_ms
+
+
+def _range_seconds(range_ms: int) -> float:
+    """As Go's Duration.Seconds computes it, which for some ranges is another double than range_ms / 1000."""
+    whole, rest = divmod(range_ms, 1000)
+    return whole + rest * 1_000_000 / 1e9
+
+
+def rated(*, is_counter: bool, is_rate: bool) -> Evaluator:
+    """`rate` (counter, per second), `increase` (counter), `delta` (neither)."""
+
+    def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
+        ranges = arguments.range_vector(args, 0)
+        result = _extended(context, ranges, is_counter, is_rate) if ranges.anchored or ranges.smoothed else None
+        if result is None:
+            result = _extrapolated(context, ranges, is_counter, is_rate)
+        if is_counter:
+            _doubt_counters(context, result)
+        return result
+
+    return evaluate
+
+
+def _extrapolated(context: CallContext, ranges: RangeValue, is_counter: bool, is_rate: bool) -> VectorValue:
+    samples = ranges.samples
+    starts = _starts(context, samples)
+    seconds = _range_seconds(ranges.range_ms)
+    return run(
+        context,
+        ranges,
+        lambda offsets, out, present: extrapolated_rate(
+            samples.ts_ms,
+            samples.values,
+            offsets,
+            starts,
+            ranges.ends_ms,
+            ranges.range_ms,
+            seconds,
+            is_counter,
+            is_rate,
+            out,
+            present,
+        ),
+    )
+
+
+def _extended(context: CallContext, ranges: RangeValue, is_counter: bool, is_rate: bool) -> VectorValue:
+    samples = ranges.samples
+    seconds = _range_seconds(ranges.range_ms)
+    return run(
+        context,
+        ranges,
+        lambda offsets, out, present: extended_rate(
+            samples.ts_ms,
+            samples.values,
+            offsets,
+            ranges.ends_ms,
+            ranges.range_ms,
+            ranges.lookback_ms,
+            seconds,
+            ranges.smoothed,
+            is_counter,
+            is_rate,
+            out,
+            present,
+        ),
+    )
+
+
+def instant(*, is_rate: bool) -> Evaluator:
+    """`irate` (per second, aware of resets) and `idelta`."""
+
+    def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
+        ranges = arguments.range_vector(args, 0)
+        samples = ranges.samples
+        starts = _starts(context, samples)
+        return run(
+            context,
+            ranges,
+            lambda offsets, out, present: instant_rate(
+                samples.ts_ms, samples.values, offsets, starts, ranges.ends_ms, ranges.range_ms, is_rate, out, present
+            ),
+        )
+
+    return evaluate
+
+
+def counting(op: Events) -> Evaluator:
+    """`changes` and `resets`."""
+
+    def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
+        ranges = arguments.range_vector(args, 0)
+        samples = ranges.samples
+        starts = _starts(context, samples)
+        anchor_ms = ranges.lookback_ms if ranges.anchored else -1
+        return run(
+            context,
+            ranges,
+            lambda offsets, out, present: count_events(
+                samples.ts_ms, samples.values, offsets, starts, ranges.ends_ms, ranges.range_ms, anchor_ms, int(op), out, present
+            ),
+        )
+
+    return evaluate
+
+
+def smoothed_select(samples: SampleBlock, grid: StepGrid, lookback_ms: int) -> StepBlock:
+    """A `smoothed` instant selector: each series' value at each time of `grid` (after @ and offset), on the line between the samples around
+    it, both at most `lookback_ms` away; the earlier sample's value where no later one is near; absent where no earlier one is.
+
+    `samples` reach `lookback_ms` to both sides of the grid, without stale markers.
+    """
+    return smoothed_select_at(samples, grid.times_ms(), lookback_ms)
+
+
+def smoothed_select_at(samples: SampleBlock, times_ms: Int64, lookback_ms: int) -> StepBlock:
+    """`smoothed_select` at `times_ms int64[T]`, which never fall."""
+    out, present = arguments.new_block(samples.series, len(times_ms))
+    interpolate_at_steps(samples.ts_ms, samples.values, samples.offsets, times_ms, lookback_ms, out, present)
+    return StepBlock(values=out, present=present)
+
+
+def _doubt_counters(context: CallContext, result: VectorValue) -> None:
+    """An info for every metric among the results that does not look like a counter."""
+    rows: Bool = np.any(result.block.present, axis=1)
+    names = result.labels.column(METRIC_NAME)[rows]
+    texts = result.labels.symbols.text
+    if not context.features.type_and_unit_labels:
+        for symbol in _distinct(names.astype(np.int64)):
+            name = texts(symbol)
+            if name and not name.endswith(COUNTER_SUFFIXES):
+                context.info(
+                    f"metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {quote(name)}", context.node.args[0]
+                )
+        return
+    types = result.labels.column("__type__")[rows]
+    for pair in _distinct((names.astype(np.int64) << 32) | types.astype(np.uint32).astype(np.int64)):
+        name = texts(pair >> 32)
+        kind = texts(int(np.uint32(pair & 0xFFFFFFFF).astype(np.int32)))
+        if name and kind not in COUNTER_TYPES:
+            context.info(
+                f'metric might not be a counter, __type__ label is not set to "counter" or "histogram", got {quote(kind)}: {quote(name)}',
+                context.node.args[0],
+            )
+
+
+def _distinct(values: Int64) -> list[int]:
+    """The distinct values in order of first occurrence."""
+    unique, first = np.unique(values, return_index=True)
+    ordered: list[int] = unique[np.argsort(first)].tolist()
+    return ordered
+
+
+EVALUATORS: dict[str, Evaluator] = {
+    "rate": rated(is_counter=True, is_rate=True),
+    "increase": rated(is_counter=True, is_rate=False),
+    "delta": rated(is_counter=False, is_rate=False),
+    "irate": instant(is_rate=True),
+    "idelta": instant(is_rate=False),
+    "resets": counting(Events.RESETS),
+    "changes": counting(Events.CHANGES),
+}

@@ -1,0 +1,146 @@
+"""Order statistics of windows: `quantile_over_time` and `mad_over_time`.
+
+Axis letters and windows as in `rollup.py`.
+"""
+
+import math
+
+import numpy as np
+
+from promlike.kernel import inlined, kernel
+from promlike.model.blocks import Bool, Float64, Int64
+
+
+@inlined
+def _position(ordered: Float64, size: int, value: float) -> int:
+    """The first place in ordered[:size] whose value is not below `value`."""
+    low = 0
+    high = size
+    while low < high:
+        middle = (low + high) >> 1
+        if ordered[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def _at(ordered: Float64, nans: int, index: int) -> float:
+    """Element `index` of the sorted window, in which NaN comes first."""
+    return math.nan if index < nans else ordered[index - nans]
+
+
+@inlined
+def _quantile(phi: float, ordered: Float64, nans: int, size: int) -> float:
+    """The φ-quantile of `nans` NaN and ordered[:size], interpolated between neighbours."""
+    if math.isnan(phi):
+        return math.nan
+    if phi < 0:
+        return -math.inf
+    if phi > 1:
+        return math.inf
+    n = nans + size
+    rank = phi * (n - 1)
+    lower = max(0, math.floor(rank))
+    upper = min(n - 1, lower + 1)
+    weight = rank - math.floor(rank)
+    return _at(ordered, nans, lower) * (1 - weight) + _at(ordered, nans, upper) * weight
+
+
+@inlined
+def _deviation(ordered: Float64, size: int, median: float, deviations: Float64) -> float:
+    """The median of |x - median| over ordered[:size]: both halves are sorted already, so they are merged outwards from the median."""
+    right = _position(ordered, size, median)
+    left = right - 1
+    for i in range(size // 2 + 1):
+        below = median - ordered[left] if left >= 0 else math.inf
+        above = ordered[right] - median if right < size else math.inf
+        if left >= 0 and (right >= size or below <= above):
+            deviations[i] = below
+            left -= 1
+        else:
+            deviations[i] = above
+            right += 1
+    upper: float = deviations[size // 2]
+    lower: float = deviations[size // 2 - 1] if size % 2 == 0 else upper
+    return lower * 0.5 + upper * 0.5
+
+
+@inlined
+def _mad(ordered: Float64, nans: int, size: int, deviations: Float64) -> float:
+    if nans > 0:
+        return math.nan
+    median = _quantile(0.5, ordered, 0, size)
+    if not math.isinf(ordered[0]) and not math.isinf(ordered[size - 1]) and not math.isinf(median):
+        return _deviation(ordered, size, median, deviations)
+    # Infinities: a deviation is NaN (and then comes first) where both it and the median are infinite; their order is lost, so sort again.
+    count = 0
+    undefined = 0
+    for i in range(size):
+        deviation = abs(ordered[i] - median)
+        if deviation == deviation:
+            place = _position(deviations, count, deviation)
+            for j in range(count, place, -1):
+                deviations[j] = deviations[j - 1]
+            deviations[place] = deviation
+            count += 1
+        else:
+            undefined += 1
+    return _quantile(0.5, deviations, undefined, count)
+
+
+@kernel("(i8[::1], f8[::1], i8[::1], i8[::1], i8, f8[::1], b1, f8[:,::1], b1[:,::1])")
+def window_quantile(
+    ts: Int64,
+    values: Float64,
+    offsets: Int64,
+    ends_ms: Int64,
+    range_ms: int,
+    phi: Float64,
+    mad: bool,
+    out: Float64,
+    present: Bool,
+) -> None:
+    """The quantile `phi[k]` (float64[T]) of each window, or with `mad` its median absolute deviation (NaN when it holds a NaN).
+
+    The window is kept sorted while it slides: a sample costs one binary search and one shift each way, not a sort a step.
+    """
+    longest = 0
+    for s in range(out.shape[0]):
+        longest = max(longest, offsets[s + 1] - offsets[s])
+    ordered = np.empty(longest + 1)
+    deviations = np.empty(longest + 1 if mad else 1)
+    for s in range(out.shape[0]):
+        lo = offsets[s]
+        hi = lo
+        end = offsets[s + 1]
+        size = 0
+        nans = 0
+        for k in range(out.shape[1]):
+            window_end = ends_ms[k]
+            while lo < end and ts[lo] <= window_end - range_ms:
+                if lo < hi:
+                    value = values[lo]
+                    if value == value:
+                        size -= 1
+                        for j in range(_position(ordered, size + 1, value), size):
+                            ordered[j] = ordered[j + 1]
+                    else:
+                        nans -= 1
+                lo += 1
+            hi = max(hi, lo)  # a sample that no window holds is never inserted
+            while hi < end and ts[hi] <= window_end:
+                value = values[hi]
+                if value == value:
+                    place = _position(ordered, size, value)
+                    for j in range(size, place, -1):
+                        ordered[j] = ordered[j - 1]
+                    ordered[place] = value
+                    size += 1
+                else:
+                    nans += 1
+                hi += 1
+            if lo < hi:
+                out[s, k] = _mad(ordered, nans, size, deviations) if mad else _quantile(phi[k], ordered, nans, size)
+                present[s, k] = True
