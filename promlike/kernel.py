@@ -20,6 +20,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.model.frame",
     "promlike.api.encode",
     "promlike.remote_write.kernels",
+    "promlike.scrape.kernels",
     "promlike.promql.kernels.counter",
     "promlike.promql.kernels.dates",
     "promlike.promql.kernels.extended",
