@@ -1,0 +1,118 @@
+"""`python -m bench`: make the load, measure each server in turn, print the tables."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.answers import ask
+from bench.bodies import make_bodies
+from bench.fleet import Fleet, make_fleet
+from bench.ingest import ingest
+from bench.queries import QUERIES
+from bench.report import Measured, ingest_table, query_table
+from bench.servers import NAMES, Server, installed, settle, start
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options(arguments)
+    if options.queries_only:
+        return _queries_only(options)
+    fleet = make_fleet(series=options.series, steps=options.samples, end_ms=int(time.time() * 1000))
+    bodies = make_bodies(fleet, connections=options.connections, samples_per_body=options.samples_per_body)
+    size = sum(len(body) for shard in bodies for body in shard)
+    _say(f"{fleet.samples / 1e6:.2f} M samples in {sum(map(len, bodies))} bodies, {size >> 20} MiB")
+    results = [_measure(server, fleet, bodies, options.repetitions) for server in _given(options)]
+    for name in [] if options.url else options.servers:
+        if not installed(name):
+            _say(f"{name} is not installed: left out")
+            continue
+        folder = Path(tempfile.mkdtemp(prefix=f"bench-{name}-", dir=options.folder))
+        try:
+            server = start(name, folder)
+            try:
+                measured = _measure(server, fleet, bodies, options.repetitions)
+            finally:
+                server.stop()
+            measured.disk_bytes_stopped = server.disk_bytes()
+            results.append(measured)
+        finally:
+            if options.keep:
+                _say(f"{name}: data and log kept in {folder}")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+    _print(results)
+    return 0
+
+
+def _queries_only(options: argparse.Namespace) -> int:
+    if not options.url or not options.end:
+        print("--queries-only needs --url for servers that hold the data, and --end as an earlier run printed it", file=sys.stderr)
+        return 2
+    results = [Measured(name=server.name) for server in _given(options)]
+    for server, measured in zip(_given(options), results, strict=True):
+        _ask_all(server, measured, options.end, options.repetitions)
+    _print(results)
+    return 0
+
+
+def _measure(server: Server, fleet: Fleet, bodies: list[list[bytes]], repetitions: int) -> Measured:
+    measured = Measured(name=server.name, ready_seconds=server.ready_seconds)
+    _say(f"{server.name} at {server.url}, ready after {server.ready_seconds:.1f} s; sending (data ends at {fleet.end_ms} ms)")
+    measured.ingest = ingest(server, bodies, fleet.samples)
+    measured.loaded = server.usage()
+    measured.disk_bytes = server.disk_bytes()
+    _say(f"{server.name}: {measured.ingest.samples_per_second / 1e6:.2f} M samples/s; asking")
+    _ask_all(server, measured, fleet.end_ms, repetitions)
+    settle(server, seconds=5)
+    measured.ended = server.usage()
+    return measured
+
+
+def _ask_all(server: Server, measured: Measured, end_ms: int, repetitions: int) -> None:
+    for query in QUERIES:
+        measured.answers[query.name] = ask(server, query, end_ms=end_ms, repetitions=repetitions)
+
+
+def _print(results: list[Measured]) -> None:
+    if not results:
+        return
+    reference = next((result for result in results if result.name == "prometheus"), None)
+    if any(result.ingest for result in results):
+        print(ingest_table(results), end="\n\n")
+    print(query_table(results, reference))
+
+
+def _given(options: argparse.Namespace) -> list[Server]:
+    pairs = [text.partition("=")[::2] if "://" not in text.partition("=")[0] else (text, text) for text in options.url]
+    return [Server(name=name, url=url.rstrip("/")) for name, url in pairs]
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--series", type=int, default=10_000)
+    parser.add_argument("--samples", type=int, default=1440, help="samples of each series, 15 s apart, the last one now")
+    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--samples-per-body", type=int, default=2000, help="what a Prometheus sends at once")
+    parser.add_argument("--repetitions", type=int, default=7, help="of each query; the median counts")
+    parser.add_argument("--servers", type=lambda text: text.split(","), default=list(NAMES), help="which to start, by commas")
+    parser.add_argument("--url", action="append", default=[], metavar="NAME=URL", help="measure a running server instead; may be repeated")
+    parser.add_argument("--queries-only", action="store_true", help="with --url: the data is there already")
+    parser.add_argument("--end", type=int, help="with --queries-only: where the data ends, in ms")
+    parser.add_argument("--folder", type=Path, help="where data folders are made (default: the temporary folder)")
+    parser.add_argument("--keep", action="store_true", help="leave data and logs of started servers")
+    options = parser.parse_args(arguments)
+    for name in options.servers:
+        if name not in NAMES:
+            parser.error(f"unknown server {name!r}, known: {', '.join(NAMES)}")
+    return options
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
