@@ -1,0 +1,170 @@
+"""Text to tokens. PromQL has few reserved words, so what a word is depends on what stands beside it."""
+
+import re
+from collections.abc import Iterator
+
+from lark import Token
+from lark.lexer import Lexer
+
+from promlike.promql.aggregations import AGGREGATIONS
+from promlike.promql.literals import DURATION_TEXT
+from promlike.promql.position import SyntaxProblem
+
+MAX_NESTING = 500
+"""How many parentheses may be open at once."""
+
+_SPACE = r"(?P<SPACE>[ \t\r\n]+|\#[^\r\n]*)"
+_STRING = r"""(?P<STRING>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*'|`[^`]*`)"""
+_NUMBER = r"(?P<NUMBER>0[xX][0-9a-fA-F_]*|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]*)?|\.[0-9][0-9_]*(?:[eE][+-]?[0-9]*)?)"
+
+_OUTSIDE = re.compile(
+    rf"""{_SPACE}
+    |(?P<WORD>[a-zA-Z_:][a-zA-Z0-9_:]*)
+    |{_NUMBER}
+    |{_STRING}
+    |(?P<COMPARISON>==|!=|<=|>=|</|>/|[<>](?!/))
+    |(?P<SIGN>[+-])
+    |(?P<ARITHMETIC>[*/%^])
+    |(?P<COMMA>,)|(?P<LEFT_PAREN>\()|(?P<RIGHT_PAREN>\))|(?P<LEFT_BRACE>\{{)|(?P<LEFT_BRACKET>\[)
+    |(?P<AT>@)|(?P<EQUALS>=(?![~]))""",
+    re.VERBOSE | re.ASCII,
+)
+_IN_BRACES = re.compile(
+    rf"""{_SPACE}
+    |(?P<IDENTIFIER>[a-zA-Z_][a-zA-Z0-9_]*)
+    |{_STRING}
+    |(?P<MATCH>=~|!~|!=|=)
+    |(?P<COMMA>,)|(?P<RIGHT_BRACE>\}})""",
+    re.VERBOSE | re.ASCII,
+)
+_IN_BRACKETS = re.compile(
+    rf"""{_SPACE}
+    |(?P<WORD>[a-zA-Z_][a-zA-Z0-9_]*)
+    |{_NUMBER}
+    |(?P<SIGN>[+-])
+    |(?P<ARITHMETIC>[*/%^])
+    |(?P<COMMA>,)|(?P<LEFT_PAREN>\()|(?P<RIGHT_PAREN>\))|(?P<COLON>:)|(?P<RIGHT_BRACKET>\])""",
+    re.VERBOSE | re.ASCII,
+)
+
+_KEYWORDS = {
+    **dict.fromkeys(AGGREGATIONS, "AGGREGATION"),
+    **dict.fromkeys(("by", "without"), "BY"),
+    **dict.fromkeys(("and", "or", "unless"), "SET_OPERATOR"),
+    **dict.fromkeys(("start", "end"), "START_END"),
+    **dict.fromkeys(("step", "range"), "STEP_RANGE"),
+    **dict.fromkeys(("min_of", "max_of"), "MIN_MAX"),
+    **dict.fromkeys(("anchored", "smoothed"), "EXTENDED"),
+    **dict.fromkeys(("on", "ignoring"), "ON"),
+    **dict.fromkeys(("group_left", "group_right"), "GROUP"),
+    **dict.fromkeys(("fill", "fill_left", "fill_right"), "FILL"),
+    **dict.fromkeys(("inf", "nan"), "NUMBER"),
+    "atan2": "ATAN2",
+    "bool": "BOOL",
+    "offset": "OFFSET",
+}
+
+_OPERATORS = frozenset({"COMPARISON", "SIGN", "ARITHMETIC", "SET_OPERATOR", "ATAN2"})
+_BEFORE_OPERAND = _OPERATORS | {"", "LEFT_PAREN", "COMMA"}
+_ENDS_NAME = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[]|[+-](?!\s*[0-9.]))")
+_ENDS_MATCHING_NAME = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[{+-])")
+_OPENS_PAREN = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+\(")
+
+
+class PromLexer(Lexer):
+    """Lark's interface to `tokens`."""
+
+    def __init__(self, lexer_conf: object) -> None:
+        """Lark's configuration of terminals is of no use here."""
+
+    def lex(self, data: str) -> Iterator[Token]:  # type: ignore[override]  # Lark calls lexers of this form with the text alone
+        return tokens(data)
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """The tokens of a query, of the terminals of grammar.lark. Raise SyntaxProblem where the text has none, or parentheses do not pair."""
+    scan = _OUTSIDE.match
+    offset, depth, outer_depth, previous = 0, 0, 0, ""
+    while offset < len(text):
+        match = scan(text, offset)
+        if match is None:
+            raise _no_token(text, offset, scan)
+        kind, end = match.lastgroup or "", match.end()
+        start, offset = offset, end
+        if kind == "SPACE":
+            continue
+        if kind == "WORD":
+            kind = _word(text, start, end, previous)
+            if scan == _IN_BRACKETS.match and kind not in ("STEP_RANGE", "MIN_MAX"):
+                raise SyntaxProblem(f"unexpected character in duration expression: '{text[start]}'", start)
+        elif kind == "NUMBER":
+            kind, offset = _number(text, start, end)
+        elif kind == "LEFT_PAREN":
+            depth += 1
+            if depth > MAX_NESTING:
+                raise SyntaxProblem(f"more than {MAX_NESTING} parentheses are open", start)
+        elif kind == "RIGHT_PAREN":
+            depth -= 1
+            if depth < (outer_depth if scan == _IN_BRACKETS.match else 0):
+                raise SyntaxProblem("unexpected right parenthesis ')'", offset)
+        elif kind == "LEFT_BRACE":
+            scan = _IN_BRACES.match
+        elif kind == "LEFT_BRACKET":
+            scan, outer_depth = _IN_BRACKETS.match, depth
+        elif kind in ("RIGHT_BRACE", "RIGHT_BRACKET"):
+            if kind == "RIGHT_BRACKET" and depth != outer_depth:
+                raise SyntaxProblem("unclosed left parenthesis", start)
+            scan = _OUTSIDE.match
+        previous = kind
+        yield Token(kind, text[start:offset], start_pos=start, end_pos=offset)
+    if scan == _IN_BRACES.match:
+        raise SyntaxProblem("unexpected end of input inside braces", len(text))
+    if scan == _IN_BRACKETS.match:
+        raise SyntaxProblem("unclosed left bracket", len(text))
+    if depth:
+        raise SyntaxProblem("unclosed left parenthesis", len(text))
+
+
+def _word(text: str, start: int, end: int, previous: str) -> str:
+    """The terminal of a word. Modifiers of operators are names where no modifier can stand, so that metrics may be called so."""
+    kind = _KEYWORDS.get(text[start:end].lower())
+    if kind is None:
+        return "METRIC" if ":" in text[start:end] else "IDENTIFIER"
+    if kind == "FILL":
+        return "FILL" if _OPENS_PAREN.match(text, end) else "IDENTIFIER"
+    if kind in ("ON", "GROUP"):
+        return "IDENTIFIER" if previous in _BEFORE_OPERAND and _ENDS_MATCHING_NAME.match(text, end) else kind
+    if kind == "BOOL" and previous in _BEFORE_OPERAND:
+        return "BOOL" if previous in _OPERATORS and not _ENDS_NAME.match(text, end) else "IDENTIFIER"
+    return kind
+
+
+def _number(text: str, start: int, end: int) -> tuple[str, int]:
+    """NUMBER or DURATION, and where it ends."""
+    if end < len(text) and (text[end].isalnum() or text[end] == "_"):
+        match = DURATION_TEXT.match(text, start)
+        if match is None or text[match.end() : match.end() + 1].isalnum():
+            raise SyntaxProblem(f'bad number or duration syntax: "{text[start:end]}"', start)
+        return "DURATION", match.end()
+    return "NUMBER", end
+
+
+def _no_token(text: str, offset: int, scan: object) -> SyntaxProblem:
+    char = text[offset]
+    if char in "\"'":
+        return SyntaxProblem("unterminated quoted string", offset)
+    if char == "`":
+        return SyntaxProblem("unterminated raw string", offset)
+    if scan == _IN_BRACES.match:
+        if char == "!":
+            return SyntaxProblem(f"unexpected character after '!' inside braces: '{text[offset + 1 : offset + 2]}'", offset)
+        if char == "{":
+            return SyntaxProblem("unexpected left brace '{'", offset)
+        return SyntaxProblem(f"unexpected character inside braces: '{char}'", offset)
+    if scan == _IN_BRACKETS.match:
+        return SyntaxProblem(f"unexpected character in duration expression: '{char}'", offset)
+    if char in "=!":
+        return SyntaxProblem(f"unexpected character after '{char}': '{text[offset + 1 : offset + 2]}'", offset)
+    if char == "]":
+        return SyntaxProblem("unexpected right bracket ']'", offset)
+    return SyntaxProblem(f"unexpected character: '{char}'", offset)

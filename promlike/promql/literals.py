@@ -1,0 +1,90 @@
+"""Numbers, durations and strings as PromQL writes them."""
+
+import math
+import re
+from decimal import Decimal
+
+from promlike.errors import BadRequest
+from promlike.model.durations import format_duration, parse_duration
+from promlike.promql.position import SyntaxProblem
+
+DURATION_TEXT = re.compile(r"(?:\d+(?:ms|[smhdwy]))+", re.ASCII)
+
+_UNDERSCORES = re.compile(r"(?<=[0-9a-fA-FxX])_(?=[0-9a-fA-F])")
+_OCTAL = re.compile(r"0[0-7]+")
+
+_ESCAPE = re.compile(r"\\(?:([abfnrtv\\'\"])|([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.|\n|$))", re.DOTALL)
+_SIMPLE_ESCAPES = dict(zip("abfnrtv\\'\"", "\a\b\f\n\r\t\v\\'\"", strict=True))
+
+
+def parse_number(text: str, offset: int) -> float:
+    """The value of a number: decimal, exponent, hexadecimal, octal with a leading 0, `_` between digits, Inf and NaN in any case."""
+    plain = _UNDERSCORES.sub("", text)
+    lower = plain.lower()
+    try:
+        if lower.startswith("0x"):
+            return float(int(plain[2:], 16))
+        if _OCTAL.fullmatch(plain):
+            return float(int(plain, 8))
+        if "_" not in plain:
+            return float(plain)
+    except ValueError:
+        pass
+    except OverflowError:
+        return math.inf
+    raise SyntaxProblem(f'bad number or duration syntax: "{text}"', offset)
+
+
+def parse_seconds(text: str, offset: int) -> float:
+    """The seconds of a duration such as `1h30m`."""
+    try:
+        return parse_duration(text) / 1000
+    except BadRequest as error:
+        raise SyntaxProblem(str(error).replace("'", '"'), offset) from error
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration literal of so many seconds, at least a millisecond fine."""
+    return format_duration(round(seconds * 1000))
+
+
+def format_number(value: float) -> str:
+    """The shortest decimal that reads back as the same float, without an exponent between 1e-4 and 1e21; `+Inf`, `-Inf`, `NaN`."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return format(Decimal(repr(value)).normalize() + 0, "f") if value else ("-0" if math.copysign(1, value) < 0 else "0")
+
+
+def unquote(text: str, offset: int) -> str:
+    """The value of a string literal with its quotes. Raise SyntaxProblem for an escape sequence that Go does not know."""
+    quote, body = text[0], text[1:-1]
+    if quote == "`" or "\\" not in body:
+        return body
+    # Escapes name bytes as well as characters, so the value is put together as UTF-8; what is not valid UTF-8 cannot be a label value.
+    out = bytearray()
+    end = 0
+    for match in _ESCAPE.finditer(body):
+        out += body[end : match.start()].encode("utf-8", "surrogatepass")
+        out += _escaped(match, quote, offset + 1 + match.start())
+        end = match.end()
+    out += body[end:].encode("utf-8", "surrogatepass")
+    return out.decode("utf-8", "replace")
+
+
+def _escaped(match: re.Match[str], quote: str, offset: int) -> bytes:
+    simple, octal, byte, short, long, unknown = match.groups()
+    if simple is not None and (simple not in "'\"" or simple == quote):
+        return _SIMPLE_ESCAPES[simple].encode()
+    if octal is not None and int(octal, 8) < 256:
+        return bytes([int(octal, 8)])
+    if byte is not None:
+        return bytes([int(byte, 16)])
+    code = short or long
+    if code is not None and int(code, 16) < 0x110000 and not 0xD800 <= int(code, 16) < 0xE000:
+        return chr(int(code, 16)).encode()
+    if code is not None:
+        raise SyntaxProblem("escape sequence is an invalid Unicode code point", offset)
+    char = (simple or octal or unknown or "")[:1]
+    raise SyntaxProblem(f"unknown escape sequence U+{ord(char):04X} '{char}'" if char else "escape sequence not terminated", offset)
