@@ -21,13 +21,19 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.api.encode",
     "promlike.remote_write.kernels",
     "promlike.scrape.kernels",
+    "promlike.storage.head_kernels",
+    "promlike.storage.index_kernels",
+    "promlike.storage.merge",
+    "promlike.promql.kernels.aggregate",
     "promlike.promql.kernels.counter",
     "promlike.promql.kernels.dates",
     "promlike.promql.kernels.extended",
     "promlike.promql.kernels.histogram",
+    "promlike.promql.kernels.match",
     "promlike.promql.kernels.quantile",
     "promlike.promql.kernels.regression",
     "promlike.promql.kernels.rollup",
+    "promlike.promql.kernels.select",
 )
 """Every module that defines kernels; a test holds that none is missing."""
 

@@ -4,7 +4,7 @@ Openness of intervals is decided here, once: every range of times is left-open a
 as range windows are in Prometheus 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,6 +75,7 @@ class SampleSink(Protocol):
     async def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         """Store samples (int32[N], int64[N], float64[N], any order); durable when this returns, as are the series they belong to.
 
+        The arrays belong to the sink from now on: the caller does not write into them again.
         Raises StorageUnavailable when the WAL cannot take them; nothing is acknowledged then.
         """
         ...
@@ -119,10 +120,15 @@ class Queryable(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeriesRecord:
-    """A series as the store keeps it."""
+    """A series as the store keeps it, with the first and last time of its stored samples (None: no samples).
+
+    `min_time_ms` may be earlier than the true first time, once retention has removed samples; `max_time_ms` is exact.
+    """
 
     ref: int
     labels: Labels
+    min_time_ms: int | None = None
+    max_time_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,21 +140,30 @@ class WalPosition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleChunk:
+    """Samples of the series `refs int32[S]`, row for row, refs ascending."""
+
+    refs: Int32
+    samples: SampleBlock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FlushBatch:
     """What one flush hands to the store, to be stored in one transaction together with `position`.
 
-    `samples` belong to the series `refs int32[S]`, row for row. `new_series` are series the store has not seen. The `late_*` columns hold
-    samples at or before times already stored (int32[N], int64[N], float64[N], sorted by ref, time): each replaces what is stored at the
-    same (series, time).
+    `chunks` are new samples, each newer than what is stored of its series; no series stands in two chunks. They are gathered while the
+    iterable is consumed, so that a large flush never stands in memory as a whole: consume it once, in a worker thread. `new_series` are
+    series the store has not seen (or has dropped). The `late_*` columns hold samples at or before times already stored (int32[N], int64[N],
+    float64[N], sorted by ref, time, no time twice): each replaces what is stored at the same (series, time).
     """
 
-    new_series: list[SeriesRecord]
-    refs: Int32
-    samples: SampleBlock
+    new_series: Sequence[SeriesRecord]
+    chunks: Iterable[SampleChunk]
     late_refs: Int32
     late_ts_ms: Int64
     late_values: Float64
     position: WalPosition
+    metadata: Sequence[Metadata] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +195,10 @@ class Store(Protocol):
         """Every stored series, by ref."""
         ...
 
+    async def load_metadata(self) -> list[Metadata]:
+        """Every stored metadata entry."""
+        ...
+
     async def load_position(self) -> WalPosition | None:
         """The WAL position of the last flush that was committed."""
         ...
@@ -192,8 +211,15 @@ class Store(Protocol):
         """Samples of `refs int32[S]` with start_ms < ts_ms <= end_ms, row i of the block belonging to refs[i] (rows may be empty)."""
         ...
 
+    async def count(self, refs: Int32, start_ms: int, end_ms: int) -> int:
+        """How many samples `read` would return, or an upper bound of it."""
+        ...
+
     async def delete_before(self, cutoff_ms: int) -> int:
-        """Retention: forget samples with ts_ms < cutoff_ms; return how many, or -1 when the store does not count."""
+        """Retention: forget samples with ts_ms < cutoff_ms, and series whose samples are all older.
+
+        Returns how many samples, or -1 when the store does not count.
+        """
         ...
 
     async def stats(self) -> StoreStats: ...

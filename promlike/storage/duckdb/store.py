@@ -1,0 +1,156 @@
+"""The embedded store: one DuckDB file.
+
+One connection writes, in one thread; readers use cursors of it in threads of their own. Columns go in and come out through Arrow, because
+DuckDB's NumPy scan turns every NaN into NULL.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+
+from promlike.errors import StorageError, StorageUnavailable
+from promlike.model.blocks import Int32, SampleBlock
+from promlike.storage.duckdb import write
+from promlike.storage.duckdb.errors import translated
+from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
+from promlike.storage.duckdb.schema import SCHEMA_VERSION, TABLES
+from promlike.storage.store import FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class DuckDBStore:
+    """A `Store` in the file `path`. `memory_limit` as DuckDB writes it, e.g. `"512MB"`."""
+
+    def __init__(self, path: Path, *, memory_limit: str = "512MB", threads: int = 2, readers: int = 4) -> None:
+        self._path = path
+        self._config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "TimeZone": "UTC",
+            "autoinstall_known_extensions": False,
+        }
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._broken = False
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="duckdb-write")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="duckdb-read")
+
+    async def open(self) -> None:
+        """See `Store.open`. A file of a newer promlike is refused."""
+        await self._on_writer("open its file", self._connect)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._disconnect)
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+
+    async def load_series(self) -> list[SeriesRecord]:
+        return await self._read("load series", load_series)
+
+    async def load_metadata(self) -> list[Metadata]:
+        return await self._read("load metadata", load_metadata)
+
+    async def load_position(self) -> WalPosition | None:
+        return await self._read("load its state", load_position)
+
+    async def write(self, batch: FlushBatch) -> None:
+        await self._change("write samples", lambda connection: write.write_batch(connection, batch))
+
+    async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
+        return await self._read("read samples", lambda cursor: read_samples(cursor, refs, start_ms, end_ms))
+
+    async def count(self, refs: Int32, start_ms: int, end_ms: int) -> int:
+        return await self._read("count samples", lambda cursor: count_samples(cursor, refs, start_ms, end_ms))
+
+    async def delete_before(self, cutoff_ms: int) -> int:
+        deleted = await self._change("delete samples", lambda connection: write.delete_before(connection, cutoff_ms))
+        if deleted:
+            await self._on_writer("check-point", self._checkpoint)
+        return deleted
+
+    async def stats(self) -> StoreStats:
+        stats = await self._read("count its samples", load_stats)
+        size = self._path.stat().st_size if self._path.exists() else 0
+        return StoreStats(
+            series=stats.series, samples=stats.samples, bytes=size, min_time_ms=stats.min_time_ms, max_time_ms=stats.max_time_ms
+        )
+
+    async def _on_writer(self, doing: str, work: Callable[[], T]) -> T:
+        def translate() -> T:
+            with translated(doing):
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, translate)
+
+    async def _change(self, doing: str, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run a transaction on the writer's connection, all or nothing."""
+
+        def transact() -> T:
+            if self._broken:
+                self._disconnect()
+                self._connect()
+            connection = self._opened()
+            connection.execute("BEGIN")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back(connection)
+                raise
+            return result
+
+        return await self._on_writer(doing, transact)
+
+    async def _read(self, doing: str, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run a query on a cursor of its own, in a reader's thread."""
+
+        def query() -> T:
+            with translated(doing), self._opened().cursor() as cursor:
+                return work(cursor)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, query)
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            raise StorageUnavailable(f"the store {self._path} is not open")
+        return self._connection
+
+    def _connect(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(self._path, config=self._config)
+        connection.execute(TABLES)
+        version = write.schema_version(connection, SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            connection.close()
+            raise StorageError(f"{self._path} has schema version {version}, this promlike reads {SCHEMA_VERSION}")
+        self._connection, self._broken = connection, False
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with translated("close its file"):
+                connection.close()
+
+    def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """After an error the transaction may be gone already; after a fatal one DuckDB wants its file opened anew."""
+        try:
+            connection.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            pass
+        except duckdb.Error as error:
+            log.warning("DuckDB's connection is broken and will be opened anew: %s", error)
+            self._broken = True
+
+    def _checkpoint(self) -> None:
+        """Give deleted rows' space back. Beside running readers DuckDB refuses; the next time is soon enough."""
+        try:
+            self._opened().execute("CHECKPOINT")
+        except duckdb.TransactionException as error:
+            log.debug("check-point put off: %s", error)

@@ -1,0 +1,151 @@
+"""Writing into DuckDB. Every function runs inside the caller's transaction."""
+
+import duckdb
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from promlike.model.labels import METRIC_NAME
+from promlike.storage.store import FlushBatch, SampleChunk, SeriesRecord
+
+
+def schema_version(connection: duckdb.DuckDBPyConnection, current: int) -> int:
+    """The version of the file's schema; a new file gets `current`."""
+    found = connection.execute("SELECT value FROM state WHERE key = 'schema_version'").fetchall()
+    if found:
+        return int(found[0][0])
+    connection.execute("INSERT INTO state VALUES ('schema_version', $1)", [current])
+    return current
+
+
+def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
+    """See `Store.write`."""
+    if batch.new_series:
+        _write_series(connection, batch)
+    times = [_write_chunk(connection, chunk) for chunk in batch.chunks if len(chunk.samples.ts_ms)]
+    if len(batch.late_refs):
+        times.append(_write_late(connection, batch))
+    if times:
+        _write_times(connection, pa.concat_tables(times))
+    if batch.metadata:
+        _write_metadata(connection, batch)
+    _put_state(connection, "wal_segment", batch.position.segment)
+    _put_state(connection, "wal_offset", batch.position.offset)
+
+
+def delete_before(connection: duckdb.DuckDBPyConnection, cutoff_ms: int) -> int:
+    """See `Store.delete_before`."""
+    deleted = connection.execute("DELETE FROM samples WHERE ts < $1", [cutoff_ms]).fetchall()[0][0]
+    connection.execute("DELETE FROM series WHERE id IN (SELECT series_id FROM series_times WHERE max_ts < $1)", [cutoff_ms])
+    connection.execute("DELETE FROM series_times WHERE max_ts < $1", [cutoff_ms])
+    connection.execute("UPDATE series_times SET min_ts = $1 WHERE min_ts < $1", [cutoff_ms])
+    return int(deleted)
+
+
+def _write_series(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
+    """Insert series; one that is there already, because retention removed and samples revived it, is replaced."""
+    series = {record.ref: record for record in batch.new_series}
+    _insert(
+        connection,
+        pa.table(
+            {
+                "id": pa.array(list(series), pa.int32()),
+                "metric": pa.array([_metric(record) for record in series.values()], pa.string()),
+                "labels": pa.array([orjson.dumps(dict(record.labels)).decode() for record in series.values()], pa.string()),
+            }
+        ),
+        "DELETE FROM series WHERE id IN (SELECT id FROM incoming)",
+        "INSERT INTO series SELECT id, metric, labels FROM incoming",
+    )
+
+
+def _metric(record: SeriesRecord) -> str:
+    return next((value for name, value in record.labels if name == METRIC_NAME), "")
+
+
+def _write_chunk(connection: duckdb.DuckDBPyConnection, chunk: SampleChunk) -> pa.Table:
+    """Insert samples; return the first and last time of each series."""
+    samples = chunk.samples
+    counts = np.diff(samples.offsets)
+    table = pa.table(
+        {
+            "series_id": pa.array(np.repeat(chunk.refs, counts)),
+            "ts": pa.array(samples.ts_ms),
+            "value": pa.array(samples.values, from_pandas=False),
+        }
+    )
+    _insert(connection, table, "INSERT INTO samples SELECT series_id, ts, value FROM incoming")
+    rows = np.flatnonzero(counts)
+    return _times(chunk.refs[rows], samples.ts_ms[samples.offsets[rows]], samples.ts_ms[samples.offsets[rows + 1] - 1])
+
+
+def _write_late(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> pa.Table:
+    """Replace or insert late samples; return their first and last times. Bounds on both columns let DuckDB skip most row groups."""
+    refs, ts = batch.late_refs, batch.late_ts_ms
+    bounds = f"s.ts BETWEEN {ts.min()} AND {ts.max()} AND s.series_id BETWEEN {refs.min()} AND {refs.max()}"
+    table = pa.table({"series_id": pa.array(refs), "ts": pa.array(ts), "value": pa.array(batch.late_values, from_pandas=False)})
+    _insert(
+        connection,
+        table,
+        f"DELETE FROM samples s USING incoming i WHERE s.series_id = i.series_id AND s.ts = i.ts AND {bounds}",
+        "INSERT INTO samples SELECT series_id, ts, value FROM incoming",
+    )
+    first = np.flatnonzero(np.diff(refs, prepend=-1))
+    last = np.append(first[1:], len(refs)) - 1
+    return _times(refs[first], ts[first], ts[last])
+
+
+def _times(
+    refs: "np.ndarray[tuple[int], np.dtype[np.int32]]",
+    first: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+    last: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+) -> pa.Table:
+    return pa.table({"series_id": pa.array(refs), "min_ts": pa.array(first), "max_ts": pa.array(last)})
+
+
+def _write_times(connection: duckdb.DuckDBPyConnection, times: pa.Table) -> None:
+    """Widen the times of the series that got samples; a restart knows from them what is stored."""
+    _insert(
+        connection,
+        times,
+        "CREATE OR REPLACE TEMP TABLE widened AS SELECT series_id, min(min_ts) AS min_ts, max(max_ts) AS max_ts FROM ("
+        "  SELECT series_id, min_ts, max_ts FROM incoming UNION ALL"
+        "  SELECT series_id, min_ts, max_ts FROM series_times WHERE series_id IN (SELECT series_id FROM incoming)"
+        ") GROUP BY series_id",
+        "DELETE FROM series_times WHERE series_id IN (SELECT series_id FROM incoming)",
+        "INSERT INTO series_times SELECT series_id, min_ts, max_ts FROM widened ORDER BY series_id",
+        "DROP TABLE widened",
+    )
+
+
+def _write_metadata(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
+    entries = {entry.metric: entry for entry in batch.metadata}.values()
+    table = pa.table(
+        {
+            "metric": [entry.metric for entry in entries],
+            "type": [entry.type for entry in entries],
+            "help": [entry.help for entry in entries],
+            "unit": [entry.unit for entry in entries],
+        }
+    )
+    _insert(
+        connection,
+        table,
+        "DELETE FROM metadata WHERE metric IN (SELECT metric FROM incoming)",
+        "INSERT INTO metadata SELECT metric, type, help, unit FROM incoming",
+    )
+
+
+def _put_state(connection: duckdb.DuckDBPyConnection, key: str, value: int) -> None:
+    connection.execute("DELETE FROM state WHERE key = $1", [key])
+    connection.execute("INSERT INTO state VALUES ($1, $2)", [key, value])
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: pa.Table, *statements: str) -> None:
+    """Run statements that read `table` under the name `incoming`."""
+    connection.register("incoming", table)
+    try:
+        for statement in statements:
+            connection.execute(statement)
+    finally:
+        connection.unregister("incoming")

@@ -1,0 +1,197 @@
+"""Bringing what the head holds into the store, exactly once, and letting go of what memory and WAL no longer need."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from promlike.errors import StorageError
+from promlike.model.blocks import Int32, SampleBlock
+from promlike.storage.counters import StorageCounters
+from promlike.storage.head import Head, HeadSnapshot
+from promlike.storage.ingest import Ingest
+from promlike.storage.options import StorageOptions
+from promlike.storage.store import FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.wal import WalCommitter
+
+log = logging.getLogger(__name__)
+
+CHUNK_SAMPLES = 1_000_000
+COLLECT_SERIES = 8192
+"""Series whose blocks are collected before the loop gets its turn again."""
+
+MOST_BACKOFF_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Attempt:
+    """A flush that was begun: everything needed to finish it or to take it back."""
+
+    snapshot: HeadSnapshot
+    series: list[SeriesRecord]
+    metadata: dict[str, Metadata]
+    position: WalPosition
+
+
+class Flusher:
+    """Flushes one at a time. A flush that is cancelled while the store works is still seen to its end."""
+
+    def __init__(
+        self,
+        options: StorageOptions,
+        head: Head,
+        ingest: Ingest,
+        wal: WalCommitter,
+        store: Store,
+        counters: StorageCounters,
+        now_ms: Callable[[], int],
+        stored: WalPosition | None,
+    ) -> None:
+        self._options = options
+        self._head = head
+        self._ingest = ingest
+        self._wal = wal
+        self._store = store
+        self._counters = counters
+        self._now_ms = now_ms
+        self.stored = stored
+        """The position of the last flush that is known to be in the store."""
+        self._unknown: _Attempt | None = None
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Flush at every interval, or when the head asks for it; try again, ever less often, while the store is away."""
+        backoff_s = 0.0
+        while True:
+            try:
+                async with asyncio.timeout(backoff_s or self._options.flush_interval_ms / 1000):
+                    await self._ingest.pressure.wait()
+                    if backoff_s:
+                        await asyncio.sleep(backoff_s)
+            except TimeoutError:
+                pass
+            try:
+                await self.flush()
+                backoff_s = 0.0
+            except StorageError as error:
+                backoff_s = min(max(1.0, backoff_s * 2), MOST_BACKOFF_S)
+                log.warning("flush failed, next attempt in %.0f s, ingestion goes on: %s", backoff_s, error)
+
+    async def flush(self) -> None:
+        """Store everything that the head has now. Raises StorageError; nothing is lost then, the next flush tries again."""
+        async with self._lock:
+            task = asyncio.ensure_future(self._flush())
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                # The store's transaction cannot be called back: wait for its outcome, so that the books stay right.
+                await asyncio.wait([task])
+                if not task.cancelled() and task.exception() is not None:
+                    log.warning("a flush failed while it was being cancelled: %s", task.exception())
+                raise
+
+    async def _flush(self) -> None:
+        self._ingest.pressure.clear()
+        started = time.monotonic()
+        try:
+            if self._unknown is not None:
+                await self._resolve(self._unknown)
+            if self._wal.applied == self.stored:
+                return
+            attempt = self._begin()
+            samples = await self._write(attempt)
+        except BaseException:
+            self._counters.flush_failures += 1
+            raise
+        seconds = time.monotonic() - started
+        self._counters.flushes += 1
+        self._counters.flush_samples += samples
+        self._counters.flush_seconds += seconds
+        self._counters.last_flush_seconds = seconds
+        log.debug("flushed %d samples and %d new series in %.3f s", samples, len(attempt.series), seconds)
+        await self._collect()
+        self._counters.wal_segments_dropped += await self._wal.drop_before(attempt.position.segment)
+
+    def _begin(self) -> _Attempt:
+        """Fix what this flush stores. Nothing is awaited, so position, series and samples fit each other."""
+        ingest = self._ingest
+        attempt = _Attempt(
+            snapshot=self._head.snapshot(), series=ingest.unstored, metadata=ingest.unstored_metadata, position=self._wal.applied
+        )
+        ingest.unstored, ingest.unstored_metadata = [], {}
+        return attempt
+
+    async def _write(self, attempt: _Attempt) -> int:
+        """Hand an attempt to the store and settle it; how many samples it had."""
+        late = attempt.snapshot.late
+        chunks = _Chunks(self._head, attempt.snapshot)
+        try:
+            await self._store.write(
+                FlushBatch(
+                    new_series=attempt.series,
+                    chunks=chunks,
+                    late_refs=late.refs,
+                    late_ts_ms=late.ts_ms,
+                    late_values=late.values,
+                    position=attempt.position,
+                    metadata=list(attempt.metadata.values()),
+                )
+            )
+        except BaseException:
+            self._unknown = attempt
+            await self._resolve(attempt)
+            if self.stored != attempt.position:
+                raise
+        else:
+            self._succeeded(attempt)
+        return chunks.samples + len(late.refs)
+
+    async def _resolve(self, attempt: _Attempt) -> None:
+        """A write failed, which may mean that only its confirmation was lost: the stored position says which."""
+        position = await self._store.load_position()
+        self._unknown = None
+        if position == attempt.position:
+            self._succeeded(attempt)
+        else:
+            self._head.not_flushed(attempt.snapshot)
+            self._ingest.unstored = attempt.series + self._ingest.unstored
+            self._ingest.unstored_metadata = attempt.metadata | self._ingest.unstored_metadata
+
+    def _succeeded(self, attempt: _Attempt) -> None:
+        self._head.flushed(attempt.snapshot)
+        self.stored = attempt.position
+
+    async def _collect(self) -> None:
+        """While the head is larger than its cache may be, drop stored blocks that are older than its window, the oldest first."""
+        for windows in (64, 32, 16, 8, 4, 2, 1.5, 1):
+            if self._head.used_bytes <= self._options.head_cache_bytes:
+                return
+            await self.collect_before(self._now_ms() - int(windows * self._options.head_window_ms))
+
+    async def collect_before(self, cutoff_ms: int) -> None:
+        """Drop stored blocks of samples <= cutoff, a few series at a time."""
+        for ref in range(0, self._head.series, COLLECT_SERIES):
+            self._counters.head_blocks_collected += self._head.collect(ref, min(ref + COLLECT_SERIES, self._head.series), cutoff_ms)
+            await asyncio.sleep(0)
+
+
+class _Chunks:
+    """The new samples of a snapshot, gathered piece by piece while a store consumes them in its thread."""
+
+    def __init__(self, head: Head, snapshot: HeadSnapshot) -> None:
+        self._head = head
+        self._snapshot = snapshot
+        self.samples = 0
+
+    def __iter__(self) -> Iterator[SampleChunk]:
+        snapshot = self._snapshot
+        refs: Int32 = np.flatnonzero(snapshot.upto_ms > snapshot.flushed_ms).astype(np.int32)
+        step = max(1, min(len(refs), CHUNK_SAMPLES * len(refs) // max(snapshot.unflushed, 1)))
+        for start in range(0, len(refs), step):
+            part = refs[start : start + step]
+            samples: SampleBlock = self._head.read(part, snapshot.flushed_ms[part], snapshot.upto_ms[part]).samples
+            self.samples += len(samples.ts_ms)
+            yield SampleChunk(refs=part, samples=samples)

@@ -1,0 +1,345 @@
+"""The head: recent samples of every series in memory, sorted by time, late samples included.
+
+One thread (the event loop's) writes; any thread reads without a lock. A reader copies the packed word of each series and is then
+unaffected by appends. What changes a chain other than at its end (a late sample, collection of old blocks) first makes the series' version
+odd and afterwards even again; a reader whose versions changed reads again. Collected blocks are reused only when every reader that may still
+walk them has finished.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from promlike.errors import StorageUnavailable
+from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
+from promlike.storage import head_kernels as kernels
+from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
+from promlike.storage.memory import reserve
+from promlike.storage.store import AppendResult
+
+BLOCK_BYTES = BLOCK * 12 + 16
+MAX_TIME = 2**63 - 1
+MAX_SERIES = 1 << 27
+PARALLEL_SAMPLES = 400_000
+"""Below this many samples one thread is faster than handing out parts."""
+
+_SERIES_STEP = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeadRead:
+    """What the head holds of S series in a range, and from where on (exclusive) that is everything: `covered_ms int64[S]`."""
+
+    samples: SampleBlock
+    covered_ms: Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LateSamples:
+    """Samples at or before what is, or is just being, flushed: int32[N], int64[N], float64[N], sorted by (ref, time), the last write only."""
+
+    refs: Int32
+    ts_ms: Int64
+    values: Float64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeadSnapshot:
+    """What a flush stores: of each series below `series` the samples in (flushed_ms, upto_ms], and the late ones."""
+
+    series: int
+    flushed_ms: Int64
+    upto_ms: Int64
+    late: LateSamples
+    unflushed: int
+
+
+class Head:
+    """Samples of all series by ref. `pool_bytes` bounds the address space of the block pool."""
+
+    def __init__(self, *, pool_bytes: int, threads: int = 2) -> None:
+        blocks = max(pool_bytes // BLOCK_BYTES, 1024)
+        self._capacity = blocks
+        self._deltas = cast(Int32, reserve((blocks, BLOCK), np.int32, huge_pages=True))
+        self._bits = cast(Int64, reserve((blocks, BLOCK), np.int64, huge_pages=True))
+        self._base = cast(Int64, reserve((blocks,), np.int64))
+        self._prev = cast(Int32, reserve((blocks,), np.int32))
+        self._fill = cast(Int32, reserve((blocks,), np.int32))
+        self._free = cast(Int32, reserve((blocks,), np.int32))
+        self._pool = np.zeros(2, np.int64)
+        self._work = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        self._published = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        self._version = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        self.last_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        """The newest time of each series, stored or not."""
+        self.first_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        """A time at or before the oldest of each series, stored or not."""
+        self.covered_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        """After this time the head holds everything of a series."""
+        self.flushed_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        """The newest stored time of each series."""
+        self.stored_from_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        """A time at or before the oldest stored one of each series."""
+        self._flushing_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        self._series = 0
+        self._prepared = 0
+        self._late: list[tuple[Int32, Int64, Int64]] = []
+        self._readers: dict[int, int] = {}
+        self._reader_ids = iter(range(2**62))
+        self._epoch = 0
+        self._limbo: list[tuple[int, Int32]] = []
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="head")
+        self.unflushed = 0
+        """Samples appended since the last flush that was stored, late ones included."""
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
+
+    @property
+    def series(self) -> int:
+        return self._series
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of blocks in use, or waiting for a reader to let go of them."""
+        return int(self._pool[0] - self._pool[1]) * BLOCK_BYTES
+
+    def add_series(self, ref: int) -> None:
+        """Make room for a ref; refs of a gap below it become empty series."""
+        if ref >= MAX_SERIES:
+            raise StorageUnavailable(f"series ref {ref} is over the limit of {MAX_SERIES} series")
+        if ref >= self._prepared:
+            low, high = self._prepared, min((ref // _SERIES_STEP + 1) * _SERIES_STEP, MAX_SERIES)
+            for column, empty in (
+                (self.last_ms, MIN_TIME),
+                (self.first_ms, MAX_TIME),
+                (self.covered_ms, MIN_TIME),
+                (self.flushed_ms, MIN_TIME),
+                (self.stored_from_ms, MAX_TIME),
+                (self._flushing_ms, MIN_TIME),
+            ):
+                column[low:high] = empty
+            self._prepared = high
+        self._series = max(self._series, ref + 1)
+
+    def set_stored(self, refs: Int32, from_ms: Int64, to_ms: Int64) -> None:
+        """What the store holds of these series when it is opened: `int64[S]` first and last times. For series without samples here."""
+        self.stored_from_ms[refs] = from_ms
+        self.first_ms[refs] = from_ms
+        for column in (self.last_ms, self.covered_ms, self.flushed_ms, self._flushing_ms):
+            column[refs] = to_ms
+
+    def forget_stored(self, refs: Int32) -> None:
+        """The store, and the head, have nothing of these series any more; their newest time stays known."""
+        self.stored_from_ms[refs] = MAX_TIME
+        self.first_ms[refs] = MAX_TIME
+
+    def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
+        """Take samples (int32[N], int64[N], float64[N], any order). Raises StorageUnavailable when the pool is full."""
+        self.check_room(len(refs))
+        bits = values.view(np.int64)
+        late = np.empty(len(refs), np.int64)
+        found = kernels.append(
+            refs,
+            ts_ms,
+            bits,
+            self._deltas,
+            self._bits,
+            self._base,
+            self._prev,
+            self._fill,
+            self._work,
+            self.last_ms,
+            self.first_ms,
+            self._free,
+            self._pool,
+            late,
+        )
+        kernels.publish(refs, self._work, self._published)
+        self.unflushed += len(refs) - found
+        if not found:
+            return AppendResult(appended=len(refs))
+        rows = late[:found]
+        outcome = self._insert(refs[rows], ts_ms[rows], bits[rows])
+        inserted = int((outcome == INSERTED).sum())
+        overwritten = int((outcome == OVERWRITTEN).sum())
+        self.unflushed += inserted
+        return AppendResult(
+            appended=len(refs) - found + inserted,
+            duplicates=found - inserted - overwritten,
+            overwritten=overwritten,
+        )
+
+    def check_room(self, samples: int) -> None:
+        """Raise StorageUnavailable when this many samples may not fit."""
+        if self._pool[0] - self._pool[1] + samples > self._capacity:
+            self._release()
+            if self._pool[0] - self._pool[1] + samples > self._capacity:
+                raise StorageUnavailable(f"the head holds {self.used_bytes} bytes and is full")
+
+    def _insert(self, refs: Int32, ts_ms: Int64, bits: Int64) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
+        """Put late samples into their chains, last write wins; remember those that the store may already have been given."""
+        outcome = np.empty(len(refs), np.int8)
+        with self._changing(refs):
+            kernels.insert(
+                refs,
+                ts_ms,
+                bits,
+                self._deltas,
+                self._bits,
+                self._base,
+                self._prev,
+                self._fill,
+                self._work,
+                self.first_ms,
+                self._free,
+                self._pool,
+                outcome,
+            )
+            kernels.publish(refs, self._work, self._published)
+        stored = (outcome != kernels.DUPLICATE) & (ts_ms <= self._flushing_ms[refs])
+        if stored.any():
+            self._late.append((refs[stored], ts_ms[stored], bits[stored]))
+        return outcome
+
+    @contextmanager
+    def _changing(self, refs: Int32) -> Iterator[None]:
+        """Versions are odd inside; NumPy's fancy assignment makes a ref that stands there twice count once."""
+        self._version[refs] |= 1
+        try:
+            yield
+        finally:
+            self._version[refs] = (self._version[refs] | 1) + 1
+
+    def read(
+        self, refs: Int32, start_ms: Int64, end_ms: Int64, *, check: Callable[[int], None] | None = None, parallel: bool = False
+    ) -> HeadRead:
+        """The samples of `refs int32[S]` in (start, end]; `start_ms`, `end_ms int64[S]` or int64[1] for all.
+
+        `check(count)` is called before the samples are copied and may raise. `parallel` spreads large copies over threads.
+        """
+        with self._reading():
+            for attempt in range(1_000_000):
+                version = self._version[refs]
+                covered = self.covered_ms[refs]
+                samples = None if (version & 1).any() else self._try_read(refs, start_ms, end_ms, check, parallel)
+                if samples is not None and np.array_equal(version, self._version[refs]):
+                    return HeadRead(samples=samples, covered_ms=covered)
+                time.sleep(0 if attempt < 10 else 0.001)
+        raise StorageUnavailable("the head kept changing while it was read")
+
+    def _try_read(
+        self, refs: Int32, start_ms: Int64, end_ms: Int64, check: Callable[[int], None] | None, parallel: bool
+    ) -> SampleBlock | None:
+        """One attempt; None when a chain changed between counting and copying."""
+        heads = self._published[refs]
+        chains = (self._deltas, self._base, self._prev, self._fill)
+        offsets = np.zeros(len(refs) + 1, np.int64)
+        total = kernels.count_samples(heads, start_ms, end_ms, *chains, offsets[1:])
+        if check is not None:
+            check(total)
+        np.cumsum(offsets, out=offsets)
+        ts_out = np.empty(total, np.int64)
+        bits_out = np.empty(total, np.int64)
+        deltas, base, prev, fill = chains
+
+        def copy(row_from: int, row_to: int) -> int:
+            return kernels.copy_samples(
+                heads, start_ms, end_ms, deltas, self._bits, base, prev, fill, offsets, row_from, row_to, ts_out, bits_out
+            )
+
+        if parallel and total >= PARALLEL_SAMPLES:
+            parts = self._threads * 2
+            cuts = np.searchsorted(offsets, np.arange(1, parts) * (total // parts)).tolist()
+            edges = [0, *cuts, len(refs)]
+            wrong = sum(self._executor.map(copy, edges[:-1], edges[1:]))
+        else:
+            wrong = copy(0, len(refs))
+        return None if wrong else SampleBlock(ts_ms=ts_out, values=bits_out.view(np.float64), offsets=offsets)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Blocks collected while this is open are not reused before it is closed. Single dict operations are atomic under the GIL."""
+        reader = next(self._reader_ids)
+        self._readers[reader] = self._epoch
+        try:
+            yield
+        finally:
+            del self._readers[reader]
+
+    def snapshot(self) -> HeadSnapshot:
+        """Fix what a flush has to store; then call `flushed` or `not_flushed`. Samples that come later belong to the next flush."""
+        series = self._series
+        flushed = self.flushed_ms[:series].copy()
+        self._flushing_ms[:series] = self.last_ms[:series]
+        late, self._late = self._late, []
+        return HeadSnapshot(
+            series=series,
+            flushed_ms=flushed,
+            upto_ms=self._flushing_ms[:series].copy(),
+            late=_settle(late, flushed),
+            unflushed=self.unflushed,
+        )
+
+    def flushed(self, snapshot: HeadSnapshot) -> None:
+        """The snapshot is in the store."""
+        n = snapshot.series
+        added = snapshot.upto_ms > snapshot.flushed_ms
+        # first_ms is at or before what was stored now, which is all that stored_from_ms promises.
+        self.stored_from_ms[:n][added] = np.minimum(self.stored_from_ms[:n], self.first_ms[:n])[added]
+        late = snapshot.late
+        np.minimum.at(self.stored_from_ms, late.refs, late.ts_ms)
+        self.flushed_ms[:n] = snapshot.upto_ms
+        self.unflushed -= snapshot.unflushed
+
+    def not_flushed(self, snapshot: HeadSnapshot) -> None:
+        """The snapshot could not be stored: its late samples wait for the next flush, before newer ones."""
+        late = snapshot.late
+        self._late.insert(0, (late.refs, late.ts_ms, late.values.view(np.int64)))
+
+    def collect(self, ref_from: int, ref_to: int, cutoff_ms: int) -> int:
+        """Drop the blocks of refs in [ref_from, ref_to) whose samples are all stored and <= cutoff; returns how many blocks."""
+        pinned = np.zeros(ref_to, np.uint8)
+        for refs, _, _ in self._late:
+            pinned[refs[refs < ref_to]] = 1
+        cuts = np.empty(ref_to - ref_from, np.int64)
+        chains = (self._deltas, self._base, self._prev, self._fill)
+        if not kernels.find_cuts(ref_from, ref_to, cutoff_ms, self.flushed_ms, self._work, pinned, *chains, cuts):
+            return 0
+        changed = (ref_from + np.flatnonzero(cuts >= 0)).astype(np.int32)
+        freed = np.empty(int(self._pool[0]), np.int32)
+        with self._changing(changed):
+            count = kernels.cut_chains(ref_from, ref_to, cuts, self._work, self.covered_ms, *chains, freed)
+            kernels.publish(changed, self._work, self._published)
+        self._epoch += 1
+        self._limbo.append((self._epoch, freed[:count].copy()))
+        self._release()
+        return count
+
+    def _release(self) -> None:
+        """Give collected blocks back that no reader can still be walking."""
+        oldest = min(list(self._readers.values()), default=self._epoch)
+        while self._limbo and self._limbo[0][0] <= oldest:
+            _, blocks = self._limbo.pop(0)
+            top = int(self._pool[1])
+            self._free[top : top + len(blocks)] = blocks
+            self._pool[1] = top + len(blocks)
+
+
+def _settle(late: list[tuple[Int32, Int64, Int64]], flushed_ms: Int64) -> LateSamples:
+    """Sort what came late, keep the last write of each time, leave out what is newer than the store (the chains hold it)."""
+    refs = np.concatenate([part[0] for part in late]) if late else np.empty(0, np.int32)
+    ts = np.concatenate([part[1] for part in late]) if late else np.empty(0, np.int64)
+    bits = np.concatenate([part[2] for part in late]) if late else np.empty(0, np.int64)
+    rows = np.flatnonzero(ts <= flushed_ms[refs])
+    rows = rows[np.lexsort((rows, ts[rows], refs[rows]))]
+    newest = np.ones(len(rows), bool)
+    newest[:-1] = (refs[rows[1:]] != refs[rows[:-1]]) | (ts[rows[1:]] != ts[rows[:-1]])
+    rows = rows[newest]
+    return LateSamples(refs=refs[rows], ts_ms=ts[rows], values=bits[rows].view(np.float64))

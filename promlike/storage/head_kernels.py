@@ -1,0 +1,353 @@
+"""Kernels of the head: per-series chains of fixed blocks in one pool of arrays.
+
+A block holds up to BLOCK samples of one series, sorted by time: times as int32 milliseconds after the block's base (its first sample),
+values as the int64 bits of the float, so that NaNs compare and survive as they are. `prev[b]` is the next older block of the series or -1,
+`fill[b]` the number of samples in a block that is not the newest of its series. The newest is described by one packed int64 a series,
+`(block + 1) << 32 | samples` (0: no block), because readers in other threads must see both halves change at once.
+
+Writers are kernels called from one thread. Readers start from a copy of the packed words, bound what they write by what they counted, and
+are told by the series' version when a chain changed other than at its end (see `head.Head`).
+"""
+
+import numpy as np
+
+from promlike.kernel import inlined, kernel
+from promlike.model.blocks import Int32, Int64
+
+BLOCK = 64
+SPAN = 2**31 - 1
+MIN_TIME = -(2**63)
+
+DUPLICATE = 0
+OVERWRITTEN = 1
+INSERTED = 2
+
+
+@inlined
+def _take_block(pool: Int64, free: Int32) -> int:
+    """A block from the free stack (pool[1] high), else the next never used (pool[0])."""
+    if pool[1] > 0:
+        pool[1] -= 1
+        return np.int64(free[pool[1]])
+    block = pool[0]
+    pool[0] += 1
+    return block
+
+
+@inlined
+def _upper_bound(deltas: Int32, block: int, count: int, base: int, limit: int) -> int:
+    """How many of the block's first `count` times are <= limit."""
+    low = 0
+    high = count
+    while low < high:
+        middle = (low + high) >> 1
+        if base + np.int64(deltas[block, middle]) <= limit:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel(
+    "(i4[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[::1], i4[::1], i4[::1], i8[::1], i8[::1], i8[::1], i4[::1], i8[::1], i8[::1])"
+)
+def append(
+    refs: Int32,
+    ts: Int64,
+    bits: Int64,
+    deltas: Int32,
+    block_bits: Int64,
+    base: Int64,
+    prev: Int32,
+    fill: Int32,
+    work: Int64,
+    last: Int64,
+    first: Int64,
+    free: Int32,
+    pool: Int64,
+    late: Int64,
+) -> int:
+    """Append samples newer than their series' last; put the rows of all others into `late int64[N]` and return how many."""
+    found = 0
+    for i in range(len(refs)):
+        s = refs[i]
+        t = ts[i]
+        if t <= last[s]:
+            late[found] = i
+            found += 1
+            continue
+        word = work[s]
+        block = (word >> 32) - 1
+        count = word & 0xFFFFFFFF
+        if block < 0 or count == BLOCK or t - base[block] > SPAN:
+            new = _take_block(pool, free)
+            if block >= 0:
+                fill[block] = count
+            prev[new] = block
+            base[new] = t
+            block = new
+            count = 0
+            if first[s] > t:
+                first[s] = t
+        deltas[block, count] = t - base[block]
+        block_bits[block, count] = bits[i]
+        work[s] = ((block + 1) << 32) | (count + 1)
+        last[s] = t
+    return found
+
+
+@kernel("(i4[::1], i8[::1], i8[::1])")
+def publish(refs: Int32, work: Int64, published: Int64) -> None:
+    """Show readers what `append` wrote. A call of its own, so that no sample becomes visible before its bytes are."""
+    for i in range(len(refs)):
+        published[refs[i]] = work[refs[i]]
+
+
+@kernel("(i4[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[::1], i4[::1], i4[::1], i8[::1], i8[::1], i4[::1], i8[::1], i1[::1])")
+def insert(
+    refs: Int32,
+    ts: Int64,
+    bits: Int64,
+    deltas: Int32,
+    block_bits: Int64,
+    base: Int64,
+    prev: Int32,
+    fill: Int32,
+    work: Int64,
+    first: Int64,
+    free: Int32,
+    pool: Int64,
+    outcome: "np.ndarray[tuple[int], np.dtype[np.int8]]",
+) -> None:
+    """Put samples where they belong in their chains; `outcome int8[N]` says DUPLICATE, OVERWRITTEN or INSERTED."""
+    for i in range(len(refs)):
+        s = refs[i]
+        t = ts[i]
+        if t < first[s]:
+            first[s] = t
+        tail = (work[s] >> 32) - 1
+        if tail >= 0:
+            fill[tail] = work[s] & 0xFFFFFFFF
+        newer = np.int64(-1)
+        block = tail
+        while block >= 0 and base[block] > t:
+            newer = block
+            block = np.int64(prev[block])
+        at = 0
+        if block >= 0:
+            at = _upper_bound(deltas, block, fill[block], base[block], t)
+            if base[block] + np.int64(deltas[block, at - 1]) == t:
+                outcome[i] = DUPLICATE if block_bits[block, at - 1] == bits[i] else OVERWRITTEN
+                block_bits[block, at - 1] = bits[i]
+                continue
+        outcome[i] = INSERTED
+        older = block
+        if block < 0 and newer >= 0 and fill[newer] < BLOCK and base[newer] - t + np.int64(deltas[newer, fill[newer] - 1]) <= SPAN:
+            # Older than everything: make room for it at the front of the oldest block.
+            block = newer
+            newer = np.int64(-2)
+            shift = base[block] - t
+            for j in range(fill[block]):
+                deltas[block, j] += shift
+            base[block] = t
+        elif block < 0 or t - base[block] > SPAN or (at == BLOCK):
+            # A block of its own, between `older` and `newer`.
+            block = _take_block(pool, free)
+            prev[block] = older
+            base[block] = t
+            fill[block] = 0
+            at = 0
+            if newer >= 0:
+                prev[newer] = block
+            else:
+                tail = block
+        elif fill[block] == BLOCK:
+            # Split the full block in two halves.
+            half = BLOCK // 2
+            upper = _take_block(pool, free)
+            base[upper] = base[block] + np.int64(deltas[block, half])
+            for j in range(half, BLOCK):
+                deltas[upper, j - half] = deltas[block, j] - deltas[block, half]
+                block_bits[upper, j - half] = block_bits[block, j]
+            fill[upper] = BLOCK - half
+            fill[block] = half
+            prev[upper] = block
+            if newer >= 0:
+                prev[newer] = upper
+            else:
+                tail = upper
+            if at > half:
+                block = upper
+                at -= half
+        for j in range(fill[block], at, -1):
+            deltas[block, j] = deltas[block, j - 1]
+            block_bits[block, j] = block_bits[block, j - 1]
+        deltas[block, at] = t - base[block]
+        block_bits[block, at] = bits[i]
+        fill[block] += 1
+        work[s] = ((tail + 1) << 32) | np.int64(fill[tail])
+
+
+@kernel("(i8[::1], i8[::1], i8[::1], i4[:,::1], i8[::1], i4[::1], i4[::1], i8[::1])")
+def count_samples(heads: Int64, start_ms: Int64, end_ms: Int64, deltas: Int32, base: Int64, prev: Int32, fill: Int32, counts: Int64) -> int:
+    """Samples in (start, end] of each chain into `counts int64[S]`; returns their sum.
+
+    `heads int64[S]` are copies of the packed words; `start_ms`, `end_ms int64[S]` or of length 1 for all.
+    """
+    total = 0
+    for i in range(len(heads)):
+        start = start_ms[i] if len(start_ms) > 1 else start_ms[0]
+        end = end_ms[i] if len(end_ms) > 1 else end_ms[0]
+        block = (heads[i] >> 32) - 1
+        count = heads[i] & 0xFFFFFFFF
+        found = 0
+        while block >= 0:
+            origin = base[block]
+            if origin <= end and count > 0:
+                newest = origin + np.int64(deltas[block, count - 1])
+                if newest <= start:
+                    break
+                high = count if newest <= end else _upper_bound(deltas, block, count, origin, end)
+                if origin > start:
+                    found += high
+                else:
+                    found += max(high - _upper_bound(deltas, block, count, origin, start), 0)
+                    break
+            block = np.int64(prev[block])
+            if block >= 0:
+                count = np.int64(fill[block])
+        counts[i] = found
+        total += found
+    return total
+
+
+@kernel(
+    "(i8[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[::1], i4[::1], i4[::1], i8[::1], i8, i8, i8[::1], i8[::1])",
+)
+def copy_samples(
+    heads: Int64,
+    start_ms: Int64,
+    end_ms: Int64,
+    deltas: Int32,
+    block_bits: Int64,
+    base: Int64,
+    prev: Int32,
+    fill: Int32,
+    offsets: Int64,
+    row_from: int,
+    row_to: int,
+    ts_out: Int64,
+    bits_out: Int64,
+) -> int:
+    """Copy the samples that `count_samples` counted for rows row_from..row_to-1 to `offsets[i]:offsets[i+1]` of the outputs.
+
+    Never writes outside a row's place. Returns how many rows did not come out as counted, because their chain changed meanwhile.
+    """
+    wrong = 0
+    for i in range(row_from, row_to):
+        start = start_ms[i] if len(start_ms) > 1 else start_ms[0]
+        end = end_ms[i] if len(end_ms) > 1 else end_ms[0]
+        low_end = offsets[i]
+        place = offsets[i + 1]
+        block = (heads[i] >> 32) - 1
+        count = heads[i] & 0xFFFFFFFF
+        while block >= 0 and place > low_end:
+            origin = base[block]
+            if origin <= end and count > 0:
+                high = count
+                if origin + np.int64(deltas[block, count - 1]) > end:
+                    high = _upper_bound(deltas, block, count, origin, end)
+                low = 0 if origin > start else _upper_bound(deltas, block, count, origin, start)
+                if low >= high:
+                    break
+                low = max(low, high - (place - low_end))
+                place -= high - low
+                for j in range(high - low):
+                    ts_out[place + j] = origin + np.int64(deltas[block, low + j])
+                    bits_out[place + j] = block_bits[block, low + j]
+                if origin <= start:
+                    break
+            block = np.int64(prev[block])
+            if block >= 0:
+                count = np.int64(fill[block])
+        if place != low_end:
+            wrong += 1
+    return wrong
+
+
+@kernel("(i8, i8, i8, i8[::1], i8[::1], u1[::1], i4[:,::1], i8[::1], i4[::1], i4[::1], i8[::1])")
+def find_cuts(
+    ref_from: int,
+    ref_to: int,
+    cutoff_ms: int,
+    flushed: Int64,
+    work: Int64,
+    pinned: "np.ndarray[tuple[int], np.dtype[np.uint8]]",
+    deltas: Int32,
+    base: Int64,
+    prev: Int32,
+    fill: Int32,
+    cuts: Int64,
+) -> int:
+    """For each series the newest block whose samples are all <= cutoff and flushed, or -1, into `cuts int64[ref_to-ref_from]`.
+
+    Returns how many series have one. Series marked in `pinned uint8[refs]` are left alone.
+    """
+    found = 0
+    for s in range(ref_from, ref_to):
+        cuts[s - ref_from] = -1
+        if pinned[s]:
+            continue
+        limit = min(cutoff_ms, flushed[s])
+        block = (work[s] >> 32) - 1
+        count = work[s] & 0xFFFFFFFF
+        while block >= 0:
+            if base[block] <= limit and base[block] + np.int64(deltas[block, count - 1]) <= limit:
+                cuts[s - ref_from] = block
+                found += 1
+                break
+            block = np.int64(prev[block])
+            if block >= 0:
+                count = np.int64(fill[block])
+    return found
+
+
+@kernel("(i8, i8, i8[::1], i8[::1], i8[::1], i4[:,::1], i8[::1], i4[::1], i4[::1], i4[::1])")
+def cut_chains(
+    ref_from: int,
+    ref_to: int,
+    cuts: Int64,
+    work: Int64,
+    covered: Int64,
+    deltas: Int32,
+    base: Int64,
+    prev: Int32,
+    fill: Int32,
+    freed: Int32,
+) -> int:
+    """Take the blocks that `find_cuts` named, and all older ones, out of their chains into `freed`; returns how many.
+
+    `covered int64[refs]` rises to the last time taken out: from there on the head is still complete.
+    """
+    count = 0
+    for s in range(ref_from, ref_to):
+        cut = cuts[s - ref_from]
+        if cut < 0:
+            continue
+        tail = (work[s] >> 32) - 1
+        samples = np.int64(fill[cut])
+        if cut == tail:
+            samples = work[s] & 0xFFFFFFFF
+            work[s] = 0
+        else:
+            block = tail
+            while np.int64(prev[block]) != cut:
+                block = np.int64(prev[block])
+            prev[block] = -1
+        covered[s] = max(covered[s], base[cut] + np.int64(deltas[cut, samples - 1]))
+        block = cut
+        while block >= 0:
+            freed[count] = block
+            count += 1
+            block = np.int64(prev[block])
+    return count

@@ -1,0 +1,329 @@
+"""The series index: labels to refs, matchers to sorted refs, refs to label frames.
+
+Series are created on one thread; everything else may run on any. What readers use is append-only: they take the count of series first and
+never look beyond it.
+"""
+
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promlike.model.blocks import Bool, Int32, Int64
+from promlike.model.frame import LabelFrame, Symbols, SymbolScope
+from promlike.model.labels import METRIC_NAME, Labels
+from promlike.model.matchers import Matcher, MatchOp
+from promlike.storage import index_kernels as kernels
+from promlike.storage.label_order import label_order
+from promlike.storage.regex_shape import regex_shape
+
+MEMO_BYTES = 32 << 20
+MemoKey = tuple[Matcher, ...]
+
+T = TypeVar("T", bound=np.generic)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class SelectedSeries:
+    """Series that satisfy matchers, in the order of their labels: `refs int32[S]` and their frame's columns.
+
+    Complete for refs below `upto`, with `removals` removals of series seen.
+    """
+
+    refs: Int32
+    names: tuple[str, ...]
+    codes: NDArray[np.int32]
+    upto: int
+    removals: int
+
+    @property
+    def bytes(self) -> int:
+        return self.refs.nbytes + self.codes.nbytes + 256
+
+    def frame(self, scope: SymbolScope) -> LabelFrame:
+        return LabelFrame(names=self.names, codes=self.codes, symbols=scope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Postings:
+    """One label name: its values' symbols, ascending int32[U], and the refs that have value u, `refs[starts[u]:starts[u+1]]`, ascending."""
+
+    symbols: Int32
+    starts: Int64
+    refs: Int32
+    upto: int
+
+    def refs_of(self, symbol: int) -> Int32:
+        at = int(np.searchsorted(self.symbols, symbol))
+        if at == len(self.symbols) or self.symbols[at] != symbol:
+            return np.empty(0, np.int32)
+        return self.refs[self.starts[at] : self.starts[at + 1]]
+
+
+class SeriesIndex:
+    """All series of the process. `alive` says which refs count; a removed one keeps its ref and may be revived."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        self.symbols = symbols
+        self._names = Symbols()
+        self._refs: dict[bytes, int] = {}
+        self._arena = np.zeros(1 << 12, np.int32)
+        self._starts = np.zeros(1 << 10, np.int64)
+        self._ends = np.zeros(1 << 10, np.int64)
+        self._pairs = 0
+        self.alive: Bool = np.zeros(1 << 10, np.bool_)
+        self.count = 0
+        """Refs in use are below this."""
+        self.living = 0
+        self._removals = 0
+        self.series_per_metric: Counter[int] = Counter()
+        """Living series by the symbol of their metric name."""
+        self._postings: dict[int, _Postings] = {}
+        self._memo: OrderedDict[MemoKey, SelectedSeries] = OrderedDict()
+        self._memo_bytes = 0
+        self._lock = Lock()
+
+    # Creation: one thread.
+
+    def key(self, labels: Labels) -> bytes:
+        """What identifies a series inside the process; interns its labels."""
+        names, symbols = self._names.intern, self.symbols.intern
+        return array("i", [part for name, value in labels for part in (names(name), symbols(value))]).tobytes()
+
+    def find(self, key: bytes) -> int | None:
+        return self._refs.get(key)
+
+    def metric_symbol(self, key: bytes) -> int:
+        """The symbol of the metric name in a key, 0 without one."""
+        pairs = np.frombuffer(key, np.int32)
+        at = np.flatnonzero(pairs[::2] == self._names.intern(METRIC_NAME))
+        return int(pairs[2 * at[0] + 1]) if len(at) else 0
+
+    def add(self, key: bytes, ref: int | None = None) -> int:
+        """Create a series; `ref`, which nobody has, when it is known from the store or the WAL."""
+        ref = self.count if ref is None else ref
+        if ref < self.count and self._ends[ref] > self._starts[ref]:
+            raise ValueError(f"ref {ref} is taken by {self.labels_of(ref)}")
+        pairs = np.frombuffer(key, np.int32)
+        start, self._pairs = self._pairs, self._pairs + len(pairs) // 2
+        self._reserve(ref + 1, 2 * self._pairs)
+        self._arena[2 * start : 2 * self._pairs] = pairs
+        self._starts[ref] = start
+        self._ends[ref] = self._pairs
+        self._refs[key] = ref
+        self._enter(ref, key)
+        self.count = max(self.count, ref + 1)  # last, because readers go by it
+        return ref
+
+    def remove(self, refs: Int32) -> None:
+        """Series that have no samples left."""
+        self.alive[refs] = False
+        column = kernels.label_column(self._arena, self._starts, self._ends, refs, self._names.intern(METRIC_NAME))
+        self.series_per_metric.subtract(column.tolist())
+        self.series_per_metric += Counter()  # drops what fell to zero
+        self.living -= len(refs)
+        self._removals += 1
+
+    def revive(self, ref: int) -> None:
+        """A removed series gets samples again."""
+        self._enter(ref, self._key_of(ref))
+        self._removals += 1
+
+    def _enter(self, ref: int, key: bytes) -> None:
+        self.alive[ref] = True
+        self.living += 1
+        self.series_per_metric[self.metric_symbol(key)] += 1
+
+    def _key_of(self, ref: int) -> bytes:
+        return self._arena[2 * self._starts[ref] : 2 * self._ends[ref]].tobytes()
+
+    def _reserve(self, series: int, cells: int) -> None:
+        if cells > len(self._arena):
+            self._arena = _grown(self._arena, cells)
+        if series > len(self.alive):
+            self._starts = _grown(self._starts, series)
+            self._ends = _grown(self._ends, series)
+            self.alive = _grown(self.alive, series)
+
+    # Reading: any thread.
+
+    def labels_of(self, ref: int) -> Labels:
+        pairs = np.frombuffer(self._key_of(ref), np.int32).tolist()
+        return tuple((self._names.text(name), self.symbols.text(value)) for name, value in zip(pairs[::2], pairs[1::2], strict=True))
+
+    def memoised(self, matchers: MemoKey) -> SelectedSeries | None:
+        """The remembered answer of `select`, when nothing happened since."""
+        with self._lock:
+            entry = self._memo.get(matchers)
+            if entry is None or entry.upto != self.count or entry.removals != self._removals:
+                return None
+            self._memo.move_to_end(matchers)
+            return entry
+
+    def select(self, matchers: MemoKey) -> SelectedSeries:
+        """All living series that satisfy every matcher, sorted by labels."""
+        count, removals = self.count, self._removals
+        with self._lock:
+            entry = self._memo.get(matchers)
+        if entry is not None and entry.removals == removals:
+            if entry.upto == count:
+                return entry
+            # Series were created since: only those need to be looked at.
+            fresh = self._filter(np.arange(entry.upto, count, dtype=np.int32), matchers)
+            if not len(fresh):
+                entry.upto = count
+                return entry
+            refs = np.concatenate([entry.refs, fresh])
+        else:
+            refs = self.match(matchers, count)
+        found = self.ordered(refs, count, removals)
+        with self._lock:
+            self._remember(matchers, found)
+        return found
+
+    def ordered(self, refs: Int32, count: int | None = None, removals: int | None = None) -> SelectedSeries:
+        """These series sorted by their labels, with their frame."""
+        names, codes = self._columns(refs)
+        order = label_order(codes, self.symbols)
+        return SelectedSeries(
+            refs=np.ascontiguousarray(refs[order]),
+            names=names,
+            codes=np.ascontiguousarray(codes[order]),
+            upto=self.count if count is None else count,
+            removals=self._removals if removals is None else removals,
+        )
+
+    def match(self, matchers: Sequence[Matcher], count: int | None = None) -> Int32:
+        """Ascending refs of the living series that satisfy every matcher."""
+        count = self.count if count is None else count
+        best = min((m for m in matchers if not m.matches_empty), key=_cost, default=None)
+        if best is None:
+            return self._filter(np.arange(count, dtype=np.int32), matchers)
+        rest = tuple(m for m in matchers if m is not best)
+        postings = self.postings(best.name, count)
+        indexed = self._filter(self._posted(best, postings), rest)
+        fresh = self._filter(np.arange(postings.upto, count, dtype=np.int32), matchers)
+        return np.concatenate([indexed, fresh]) if len(fresh) else indexed
+
+    def postings(self, name: str, count: int) -> _Postings:
+        """The postings of a label, complete but for a tail of the newest series."""
+        found = self._names.find(name)
+        if found is None:
+            return _Postings(symbols=np.empty(0, np.int32), starts=np.zeros(1, np.int64), refs=np.empty(0, np.int32), upto=count)
+        postings = self._postings.get(found)
+        if postings is None or count - postings.upto > max(4096, postings.upto // 8):
+            postings = self._build_postings(found, count)
+            self._postings[found] = postings
+        return postings
+
+    def names_of(self, refs: Int32) -> list[str]:
+        """The label names these series use, sorted."""
+        used = np.zeros(len(self._names), np.uint8)
+        kernels.mark_names(self._arena, self._starts, self._ends, refs, used)
+        return sorted(self._names.text(name) for name in np.flatnonzero(used).tolist())
+
+    def values_of(self, name: str, refs: Int32) -> list[str]:
+        """The values these series give a label, sorted."""
+        return sorted(self.symbols.text(symbol) for symbol in np.unique(self.column(name, refs)).tolist() if symbol)
+
+    def values_where(self, name: str, wanted: Bool) -> list[str]:
+        """The values that the series with `wanted bool[count]` give a label, sorted; reads the postings instead of all labels."""
+        postings = self.postings(name, len(wanted))
+        symbols = postings.symbols
+        if postings.upto > len(wanted):  # built meanwhile for series that are newer than the question
+            wanted = np.pad(wanted, (0, postings.upto - len(wanted)))
+        if len(symbols):
+            symbols = symbols[np.logical_or.reduceat(wanted[postings.refs], postings.starts[:-1])]
+        if postings.upto < len(wanted):
+            tail = np.arange(postings.upto, len(wanted), dtype=np.int32)
+            fresh = self.column(name, tail[wanted[postings.upto :]])
+            symbols = np.unique(np.concatenate([symbols, fresh[fresh != 0]]))
+        return sorted(map(self.symbols.text, symbols.tolist()))
+
+    def column(self, name: str, refs: Int32) -> Int32:
+        """Value symbols of one label, int32[S]; 0 where it is absent."""
+        found = self._names.find(name)
+        if found is None:
+            return np.zeros(len(refs), np.int32)
+        return kernels.label_column(self._arena, self._starts, self._ends, refs, found)
+
+    def _columns(self, refs: Int32) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        used = np.zeros(len(self._names), np.uint8)
+        kernels.mark_names(self._arena, self._starts, self._ends, refs, used)
+        ids = sorted(np.flatnonzero(used).tolist(), key=self._names.text)
+        columns = np.zeros(len(used), np.int32)
+        columns[ids] = np.arange(len(ids))
+        return tuple(map(self._names.text, ids)), kernels.label_codes(self._arena, self._starts, self._ends, refs, columns, len(ids))
+
+    def _build_postings(self, name: int, count: int) -> _Postings:
+        codes = kernels.label_column(self._arena, self._starts, self._ends, np.arange(count, dtype=np.int32), name)
+        refs = np.flatnonzero(codes).astype(np.int32)
+        codes = codes[refs]
+        order = np.argsort(codes, kind="stable")
+        symbols, starts = np.unique(codes[order], return_index=True)
+        return _Postings(symbols=symbols, starts=np.append(starts, len(refs)).astype(np.int64), refs=refs[order], upto=count)
+
+    def _posted(self, matcher: Matcher, postings: _Postings) -> Int32:
+        """Ascending refs among the postings that satisfy a matcher which does not accept an absent label."""
+        if matcher.op is MatchOp.EQUAL:
+            symbol = self.symbols.find(matcher.value)
+            return postings.refs_of(symbol) if symbol is not None else np.empty(0, np.int32)
+        chosen = np.flatnonzero(self._satisfies(matcher, postings.symbols))
+        if len(chosen) == len(postings.symbols):
+            return np.sort(postings.refs)
+        parts = [postings.refs[postings.starts[u] : postings.starts[u + 1]] for u in chosen.tolist()]
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int32)
+
+    def _filter(self, refs: Int32, matchers: Sequence[Matcher]) -> Int32:
+        """The living of these refs that satisfy every matcher."""
+        refs = refs[self.alive[refs]]
+        for matcher in sorted(matchers, key=_cost):
+            if not len(refs):
+                break
+            codes = self.column(matcher.name, refs)
+            if matcher.op in (MatchOp.EQUAL, MatchOp.NOT_EQUAL):
+                symbol = self.symbols.find(matcher.value)
+                equal = codes == (-1 if symbol is None else symbol)
+                refs = refs[equal if matcher.op is MatchOp.EQUAL else ~equal]
+            else:
+                values, rows = np.unique(codes, return_inverse=True)
+                refs = refs[self._satisfies(matcher, values)[rows]]
+        return np.ascontiguousarray(refs)
+
+    def _satisfies(self, matcher: Matcher, symbols: Int32) -> Bool:
+        """Which of these distinct value symbols satisfy a matcher."""
+        shape = regex_shape(matcher.value) if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX) else None
+        if shape is not None and not shape.prefixes and not shape.longer:
+            wanted = [symbol for symbol in map(self.symbols.find, shape.literals) if symbol is not None]
+            return np.isin(symbols, np.array(wanted, np.int32), invert=matcher.op is MatchOp.NOT_REGEX)
+        text = self.symbols.text
+        if shape is not None:
+            positive = matcher.op is MatchOp.REGEX
+            return np.fromiter((shape.matches(text(symbol)) is positive for symbol in symbols.tolist()), np.bool_, len(symbols))
+        return np.fromiter((matcher.matches(text(symbol)) for symbol in symbols.tolist()), np.bool_, len(symbols))
+
+    def _remember(self, matchers: MemoKey, found: SelectedSeries) -> None:
+        old = self._memo.pop(matchers, None)
+        self._memo_bytes += found.bytes - (old.bytes if old is not None else 0)
+        self._memo[matchers] = found
+        while self._memo_bytes > MEMO_BYTES and len(self._memo) > 1:
+            self._memo_bytes -= self._memo.popitem(last=False)[1].bytes
+
+
+def _cost(matcher: Matcher) -> int:
+    """Rank matchers by how cheaply and how far they narrow a selection."""
+    if matcher.op is MatchOp.EQUAL:
+        return 0 if matcher.name == METRIC_NAME or not matcher.value else -1
+    return 2 + (matcher.op is not MatchOp.REGEX)
+
+
+def _grown(cells: NDArray[T], size: int) -> NDArray[T]:
+    """A copy with room for `size` cells; readers keep the old one, which stays true for the series they know."""
+    grown = np.zeros(max(size, 2 * len(cells)), cells.dtype)
+    grown[: len(cells)] = cells
+    return grown

@@ -1,0 +1,193 @@
+"""The way in: series and samples through limits and WAL into the head."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from promlike.errors import PromlikeError, RejectReason, SampleRejected, StorageUnavailable
+from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.labels import Labels, format_labels
+from promlike.storage.counters import StorageCounters
+from promlike.storage.head import Head
+from promlike.storage.index import SeriesIndex
+from promlike.storage.options import StorageOptions
+from promlike.storage.store import AppendResult, Metadata, SeriesRecord
+from promlike.storage.wal import WalCommitter
+from promlike.storage.wal_records import encode_metadata, encode_samples, encode_series
+
+T = TypeVar("T")
+
+
+class Ingest:
+    """The SampleSink of storage. Everything runs on the event loop's thread; samples reach the head once the WAL has them."""
+
+    def __init__(
+        self,
+        options: StorageOptions,
+        index: SeriesIndex,
+        head: Head,
+        wal: WalCommitter,
+        counters: StorageCounters,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._options = options
+        self._index = index
+        self._head = head
+        self._wal = wal
+        self._counters = counters
+        self._now_ms = now_ms
+        self._unlogged: list[SeriesRecord] = []
+        self.unstored: list[SeriesRecord] = []
+        """Series that the store has not been given."""
+        self.metadata: dict[str, Metadata] = {}
+        self.unstored_metadata: dict[str, Metadata] = {}
+        self.pressure = asyncio.Event()
+        """Set when so many samples wait for a flush that it should not wait for its time."""
+
+    def series_ref(self, series: Labels) -> int:
+        """See `SampleSink.series_ref`."""
+        index = self._index
+        key = index.key(series)
+        ref = index.find(key)
+        if ref is None:
+            self._check_limits(series, key)
+            ref = index.add(key)
+            self._head.add_series(ref)
+            self._announce(SeriesRecord(ref=ref, labels=series))
+            self._counters.series_created += 1
+        elif not index.alive[ref]:
+            self._check_limits(series, key)
+            self._revive(ref)
+        return ref
+
+    async def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
+        """See `SampleSink.append`."""
+        refs, ts_ms, values, rejected = self._in_bounds(refs, ts_ms, values)
+        if not len(refs):
+            return AppendResult(appended=0, rejected=rejected)
+        self._wal.check_room()
+        self._head.check_room(len(refs))
+        self._revive_all(refs)
+        done: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
+
+        def apply() -> None:
+            try:
+                result = self.apply(refs, ts_ms, values)
+            except PromlikeError as error:
+                _fail(done, error)
+            else:
+                if not done.done():
+                    done.set_result(result)
+
+        self._submit(encode_samples(refs, ts_ms, values), apply, done)
+        result = await done
+        if rejected:
+            return AppendResult(appended=result.appended, duplicates=result.duplicates, overwritten=result.overwritten, rejected=rejected)
+        return result
+
+    async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
+        """See `SampleSink.set_metadata`."""
+        changed = [entry for entry in metadata if self.metadata.get(entry.metric) != entry]
+        if not changed:
+            return
+        self._wal.check_room()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def apply() -> None:
+            self.apply_metadata(changed)
+            if not done.done():
+                done.set_result(None)
+
+        self._submit(encode_metadata(changed), apply, done)
+        await done
+
+    def apply(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
+        """Put samples that are in the WAL into the head."""
+        result = self._head.append(refs, ts_ms, values)
+        counters = self._counters
+        counters.samples_appended += result.appended
+        counters.samples_duplicate += result.duplicates
+        counters.samples_overwritten += result.overwritten
+        if self._head.unflushed >= self._options.flush_max_samples:
+            self.pressure.set()
+        return result
+
+    def apply_metadata(self, metadata: Sequence[Metadata]) -> None:
+        """Remember metadata that is in the WAL."""
+        for entry in metadata:
+            self.metadata[entry.metric] = entry
+            self.unstored_metadata[entry.metric] = entry
+
+    def replay_series(self, record: SeriesRecord) -> None:
+        """A series found in the WAL; the store may know it already."""
+        key = self._index.key(record.labels)
+        if self._index.find(key) is None:
+            self._index.add(key, record.ref)
+            self._head.add_series(record.ref)
+            self.unstored.append(record)
+
+    def _submit(self, data: bytes, apply: Callable[[], None], done: asyncio.Future[T]) -> None:
+        """Queue a record behind the series it may need; both are written together or not at all."""
+        announced, self._unlogged = self._unlogged, []
+
+        def failed(error: OSError) -> None:
+            self._unlogged = announced + self._unlogged
+            _fail(done, StorageUnavailable(f"the WAL cannot be written: {error}"))
+
+        self._wal.submit(encode_series(announced) + data if announced else data, apply, failed)
+
+    def _announce(self, record: SeriesRecord) -> None:
+        self._unlogged.append(record)
+        self.unstored.append(record)
+
+    def _revive_all(self, refs: Int32) -> None:
+        """Samples may still come for a ref whose series was removed: callers keep refs."""
+        if len(refs) and (refs.min() < 0 or refs.max() >= self._index.count):
+            raise ValueError(f"no such series: ref {refs.min() if refs.min() < 0 else refs.max()} of {self._index.count}")
+        dead = refs[~self._index.alive[refs]]
+        for ref in np.unique(dead).tolist():
+            self._revive(ref)
+
+    def _revive(self, ref: int) -> None:
+        self._index.revive(ref)
+        self._announce(SeriesRecord(ref=ref, labels=self._index.labels_of(ref)))
+
+    def _check_limits(self, series: Labels, key: bytes) -> None:
+        options, index = self._options, self._index
+        if options.max_series and index.living >= options.max_series:
+            self._reject(f"series {format_labels(series)}: {index.living} series exist (limit {options.max_series})")
+        if options.max_series_per_metric:
+            count = index.series_per_metric[index.metric_symbol(key)]
+            if count >= options.max_series_per_metric:
+                self._reject(
+                    f"series {format_labels(series)}: its metric has {count} series (limit {options.max_series_per_metric} per metric)"
+                )
+
+    def _reject(self, message: str) -> None:
+        self._counters.series_rejected[RejectReason.TOO_MANY_SERIES] += 1
+        raise SampleRejected(RejectReason.TOO_MANY_SERIES, message)
+
+    def _in_bounds(self, refs: Int32, ts_ms: Int64, values: Float64) -> tuple[Int32, Int64, Float64, int]:
+        """The samples that are neither too old nor too far ahead, as kernels take them, and how many were left out."""
+        refs = np.require(refs, np.int32, "CW")
+        ts_ms = np.require(ts_ms, np.int64, "CW")
+        values = np.require(values, np.float64, "CW")
+        if not len(refs):
+            return refs, ts_ms, values, 0
+        now, options = self._now_ms(), self._options
+        oldest = now - options.retention_ms if options.retention_ms else -(2**63)
+        newest = now + options.future_limit_ms if options.future_limit_ms else 2**63 - 1
+        if ts_ms.min() >= oldest and ts_ms.max() <= newest:
+            return refs, ts_ms, values, 0
+        old, ahead = ts_ms < oldest, ts_ms > newest
+        self._counters.samples_rejected[RejectReason.TOO_OLD] += int(old.sum())
+        self._counters.samples_rejected[RejectReason.TOO_FAR_IN_FUTURE] += int(ahead.sum())
+        keep = ~(old | ahead)
+        return refs[keep], ts_ms[keep], values[keep], len(keep) - int(keep.sum())
+
+
+def _fail(done: asyncio.Future[T], error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)

@@ -1,0 +1,36 @@
+"""What storage can be told."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageOptions:
+    """Where samples live and for how long. Zero turns a limit off.
+
+    `head_window_ms`: what the head always keeps in memory; beyond that it keeps what fits into `head_cache_bytes`.
+    `flush_max_samples`: a flush starts early when this many samples wait for one. `future_limit_ms`: samples further ahead of the clock are
+    rejected. `wal_pending_bytes`: above this much not yet on disk, appends are refused as overload.
+    """
+
+    data_dir: Path
+    head_window_ms: int = 3 * HOUR_MS
+    flush_interval_ms: int = 600_000
+    flush_max_samples: int = 16_000_000
+    retention_ms: int = 15 * 24 * HOUR_MS
+    retention_interval_ms: int = HOUR_MS
+    future_limit_ms: int = 600_000
+    head_cache_bytes: int = 256 << 20
+    head_max_bytes: int = 0
+    wal_segment_bytes: int = 64 << 20
+    wal_pending_bytes: int = 64 << 20
+    max_series: int = 0
+    max_series_per_metric: int = 0
+
+    @property
+    def pool_bytes(self) -> int:
+        """The most that the head may take: `head_max_bytes`, else three quarters of the machine's memory."""
+        return self.head_max_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4

@@ -1,0 +1,143 @@
+"""Answering selectors: series from the index, recent samples from the head, older ones from the store."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from promlike.errors import TooManySamples
+from promlike.model.blocks import Int32, Int64, SampleBlock
+from promlike.model.frame import SymbolScope
+from promlike.storage.head import Head
+from promlike.storage.index import SelectedSeries, SeriesIndex
+from promlike.storage.merge import merge_blocks
+from promlike.storage.store import Selection, SelectRequest, SeriesBlock, Store
+
+DIRECT_SERIES = 16_384
+DIRECT_SAMPLES = 200_000
+"""Up to this much is gathered on the loop itself, in about a millisecond or two: handing it to a thread would cost more."""
+
+
+class _TooBig(Exception):
+    """Not to be gathered on the event loop."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Part:
+    """One request on its way: what the head gave, and the rows (int64[R]) for which the store is to be read up to `stored_end_ms`."""
+
+    series: SelectedSeries
+    samples: SampleBlock
+    start_ms: int
+    stored_rows: Int64
+    stored_end_ms: int
+
+    @property
+    def stored_refs(self) -> Int32:
+        return np.ascontiguousarray(self.series.refs[self.stored_rows])
+
+
+class Querier:
+    """The Queryable of storage. `oldest_ms()` is the time before which retention lets nothing be seen."""
+
+    def __init__(self, index: SeriesIndex, head: Head, store: Store, oldest_ms: Callable[[], int], *, threads: int = 4) -> None:
+        self._index = index
+        self._head = head
+        self._store = store
+        self._oldest_ms = oldest_ms
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="select")
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
+
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+        """See `Queryable.select`."""
+        scope = SymbolScope(self._index.symbols)
+        parts = self._gather_directly(requests, max_samples)
+        if parts is None:
+            loop = asyncio.get_running_loop()
+            parts = await loop.run_in_executor(self._executor, self._gather, requests, max_samples, None)
+        if any(len(part.stored_rows) for part in parts):
+            await self._add_stored(parts, max_samples)
+        return Selection(symbols=scope, blocks=[_answer(part, scope) for part in parts])
+
+    def _gather_directly(self, requests: Sequence[SelectRequest], max_samples: int) -> list[_Part] | None:
+        """The head's part, when all series are known already and few samples are asked for; else None."""
+        series = 0
+        for request in requests:
+            known = self._index.memoised(request.matchers)
+            series += len(known.refs) if known is not None else 0
+            if series > DIRECT_SERIES or (known is None and self._index.count > DIRECT_SERIES // 4):
+                return None
+        try:
+            return self._gather(requests, max_samples, DIRECT_SAMPLES)
+        except _TooBig:
+            return None
+
+    def _gather(self, requests: Sequence[SelectRequest], max_samples: int, most: int | None) -> list[_Part]:
+        """The head's part of every request. Raises _TooBig when there are more than `most` samples (None: gather in parallel)."""
+        loaded = 0
+        oldest = self._oldest_ms()
+
+        def check(count: int) -> None:
+            if loaded + count > max_samples:
+                raise _over_budget(loaded + count, max_samples)
+            if most is not None and loaded + count > most:
+                raise _TooBig
+
+        parts = []
+        for request in requests:
+            series = self._index.select(request.matchers)
+            start_ms = max(request.start_ms, oldest - 1)
+            bounds = np.array([start_ms], np.int64), np.array([request.end_ms], np.int64)
+            read = self._head.read(series.refs, *bounds, check=check, parallel=most is None)
+            loaded += len(read.samples.ts_ms)
+            rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)
+            parts.append(_Part(series=series, samples=read.samples, start_ms=start_ms, stored_rows=rows, stored_end_ms=end_ms))
+        return parts
+
+    def _stored_rows(self, refs: Int32, covered_ms: Int64, start_ms: int, end_ms: int) -> tuple[Int64, int]:
+        """For which rows the store may hold samples that the head does not cover, and up to when."""
+        upto = np.minimum(covered_ms, end_ms)
+        needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto) & (self._head.flushed_ms[refs] > start_ms))
+        return needed, int(upto[needed].max()) if len(needed) else start_ms
+
+    async def _add_stored(self, parts: list[_Part], max_samples: int) -> None:
+        """Read what the head does not cover, all parts at once, and merge."""
+        loaded = sum(len(part.samples.ts_ms) for part in parts)
+        wanted = [part for part in parts if len(part.stored_rows)]
+        # A sample a second is denser than nearly all data: only what could be over budget at that density is counted first.
+        if loaded + sum(len(part.stored_rows) * ((part.stored_end_ms - part.start_ms) // 1000 + 1) for part in wanted) > max_samples:
+            counts = await asyncio.gather(*(self._store.count(part.stored_refs, part.start_ms, part.stored_end_ms) for part in wanted))
+            if loaded + sum(counts) > max_samples:
+                raise _over_budget(loaded + sum(counts), max_samples)
+        blocks = await asyncio.gather(*(self._store.read(part.stored_refs, part.start_ms, part.stored_end_ms) for part in wanted))
+        total = loaded + sum(len(block.ts_ms) for block in blocks)
+        if total > max_samples:
+            raise _over_budget(total, max_samples)
+        loop = asyncio.get_running_loop()
+        for part, block in zip(wanted, blocks, strict=True):
+            if len(block.ts_ms) + len(part.samples.ts_ms) > DIRECT_SAMPLES:
+                part.samples = await loop.run_in_executor(self._executor, merge_blocks, part.samples, block, part.stored_rows)
+            else:
+                part.samples = merge_blocks(part.samples, block, part.stored_rows)
+
+
+def _answer(part: _Part, scope: SymbolScope) -> SeriesBlock:
+    """Labels and samples, without the series that have none."""
+    frame, samples = part.series.frame(scope), part.samples
+    filled = samples.offsets[1:] > samples.offsets[:-1]
+    if filled.all():
+        return SeriesBlock(labels=frame, samples=samples)
+    offsets = np.append(0, samples.offsets[1:][filled])
+    labels = frame.take(filled)
+    used = (labels.codes != 0).any(axis=0)
+    if not used.all():
+        labels = labels.keep({name for name, column in zip(labels.names, used.tolist(), strict=True) if column})
+    return SeriesBlock(labels=labels, samples=SampleBlock(ts_ms=samples.ts_ms, values=samples.values, offsets=offsets))
+
+
+def _over_budget(asked: int, allowed: int) -> TooManySamples:
+    return TooManySamples(f"query processing would load {asked} samples into memory, more than the allowed {allowed}")

@@ -1,0 +1,198 @@
+"""Storage as the rest of the server sees it: a sink for samples, a reader of labels, a source for queries."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from promlike.errors import NotReady, StorageError
+from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.frame import Symbols
+from promlike.model.labels import Labels
+from promlike.model.matchers import Matcher
+from promlike.storage.counters import StorageCounters
+from promlike.storage.flush import Flusher
+from promlike.storage.head import Head
+from promlike.storage.index import SeriesIndex
+from promlike.storage.ingest import Ingest
+from promlike.storage.label_reader import LabelLookup
+from promlike.storage.options import StorageOptions
+from promlike.storage.querier import Querier
+from promlike.storage.recovery import load_store, replay_wal
+from promlike.storage.retention import Retention
+from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store
+from promlike.storage.wal import WalCommitter, WalWriter
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Storage", "StorageOptions"]
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Storage:
+    """SampleSink, LabelReader and Queryable over a head, a WAL and a store.
+
+    `open` before anything else, then `run` as a task of its own, `close` at the end. Everything is called on one event loop.
+    """
+
+    def __init__(self, options: StorageOptions, store: Store, *, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        self.options = options
+        self.counters = StorageCounters()
+        self._store = store
+        self._now_ms = now_ms
+        self._index = SeriesIndex(Symbols())
+        self._head = Head(pool_bytes=options.pool_bytes)
+        self._writer = WalWriter(options.data_dir / "wal", options.wal_segment_bytes)
+        self._wal = WalCommitter(self._writer, max_pending_bytes=options.wal_pending_bytes)
+        self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, now_ms)
+        self._flusher = Flusher(options, self._head, self._ingest, self._wal, store, self.counters, now_ms, None)
+        self._retention = Retention(options, self._index, self._head, store, self._flusher, self.counters, now_ms)
+        self._querier = Querier(self._index, self._head, store, self._retention.oldest_ms)
+        self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
+        self._state = "new"
+
+    async def open(self, progress: Callable[[str], None] = log.info) -> None:
+        """Open the store, load its series, replay the WAL. `progress` gets a line for each step. Raises StorageError."""
+        started = time.monotonic()
+        folder = self.options.data_dir / "wal"
+        folder.mkdir(parents=True, exist_ok=True)
+        await self._store.open()
+        position = await self._store.load_position()
+        await load_store(self._store, self._index, self._head, self._ingest)
+        progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
+        next_segment = replay_wal(folder, position, self._index, self._head, self._ingest, self.counters, progress)
+        self._writer.open(next_segment)
+        self._wal.applied = self._writer.position
+        self._flusher.stored = None if self._head.unflushed or self._ingest.unstored else self._wal.applied
+        self._state = "open"
+
+    async def run(self) -> None:
+        """Flush and enforce retention until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._flusher.run(), name="flush")
+            tasks.create_task(self._retention.run(), name="retention")
+
+    async def close(self) -> None:
+        """Take no more samples, flush what there is, release everything; idempotent. A store that is away loses nothing: the WAL stays."""
+        if self._state == "closed":
+            return
+        opened, self._state = self._state == "open", "closed"
+        try:
+            await self._wal.drain()
+            if opened:
+                await self._flusher.flush()
+        except StorageError as error:
+            log.warning("the last flush failed, the WAL keeps its samples: %s", error)
+        finally:
+            await self._wal.close()
+            self._querier.close()
+            self._labels.close()
+            self._head.close()
+            await self._store.close()
+
+    async def flush(self) -> None:
+        """Store everything that has been appended so far. Raises StorageError."""
+        await self._flusher.flush()
+
+    async def enforce_retention(self) -> None:
+        """Run retention now. Raises StorageError."""
+        await self._retention.enforce()
+
+    # SampleSink
+
+    def series_ref(self, series: Labels) -> int:
+        self._check_open()
+        return self._ingest.series_ref(series)
+
+    async def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
+        self._check_open()
+        return await self._ingest.append(refs, ts_ms, values)
+
+    async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
+        self._check_open()
+        await self._ingest.set_metadata(metadata)
+
+    # Queryable
+
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+        self._check_open()
+        return await self._querier.select(requests, max_samples=max_samples)
+
+    # LabelReader
+
+    async def series(
+        self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int | None, end_ms: int | None, limit: int = 0
+    ) -> tuple[list[Labels], bool]:
+        return await self._labels.series(matcher_sets, start_ms=start_ms, end_ms=end_ms, limit=limit)
+
+    async def label_names(
+        self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int | None, end_ms: int | None, limit: int = 0
+    ) -> tuple[list[str], bool]:
+        return await self._labels.label_names(matcher_sets, start_ms=start_ms, end_ms=end_ms, limit=limit)
+
+    async def label_values(
+        self, name: str, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int | None, end_ms: int | None, limit: int = 0
+    ) -> tuple[list[str], bool]:
+        return await self._labels.label_values(name, matcher_sets, start_ms=start_ms, end_ms=end_ms, limit=limit)
+
+    def metadata(self) -> dict[str, list[Metadata]]:
+        return {metric: [entry] for metric, entry in self._ingest.metadata.items()}
+
+    # What `/metrics` and the status endpoints show; see also `counters`.
+
+    @property
+    def head_series(self) -> int:
+        """Living series."""
+        return self._index.living
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of sample blocks in memory."""
+        return self._head.used_bytes
+
+    @property
+    def unflushed_samples(self) -> int:
+        return self._head.unflushed
+
+    @property
+    def wal_fsyncs(self) -> int:
+        return self._writer.syncs
+
+    @property
+    def wal_bytes_written(self) -> int:
+        return self._wal.bytes_written
+
+    @property
+    def wal_write_failures(self) -> int:
+        return self._wal.failures
+
+    @property
+    def wal_pending_bytes(self) -> int:
+        return self._wal.pending_bytes
+
+    def wal_disk_bytes(self) -> int:
+        """Size of the WAL's files; looks at the disk."""
+        return self._writer.bytes()
+
+    @property
+    def min_time_ms(self) -> int | None:
+        """The oldest time a living series may have, None without samples."""
+        first = self._head.first_ms[: self._index.count][self._index.alive[: self._index.count]]
+        return max(int(first.min()), self._retention.oldest_ms()) if len(first) and first.min() < 2**63 - 1 else None
+
+    @property
+    def max_time_ms(self) -> int | None:
+        """The newest time any living series has, None without samples."""
+        last = self._head.last_ms[: self._index.count][self._index.alive[: self._index.count]]
+        return int(last.max()) if len(last) and last.max() > -(2**63) else None
+
+    def series_per_metric(self, limit: int) -> list[tuple[str, int]]:
+        """The metrics with the most series."""
+        return [(self._index.symbols.text(symbol), count) for symbol, count in self._index.series_per_metric.most_common(limit)]
+
+    def _check_open(self) -> None:
+        if self._state != "open":
+            raise NotReady(f"storage is {'starting' if self._state == 'new' else 'stopped'}")

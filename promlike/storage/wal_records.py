@@ -1,0 +1,90 @@
+"""The bytes of the write-ahead log.
+
+A segment file is SEGMENT_MAGIC, then records. A record is a header of 16 bytes, little-endian, and a payload padded to 8 bytes:
+
+    uint32 length of the payload, without padding
+    uint32 CRC-32 of type and payload
+    uint8  type, 3 zero bytes
+    uint32 CRC-32 of the 12 bytes before: tells a payload that was cut off from a length that is not one
+
+Sample payload: uint32 N, uint32 width of times (4 or 8), int64 base; N int32 refs; N times (uint32 milliseconds after the base, or int64);
+N float64 values. Series and metadata payloads are JSON: `[[ref, [[name, value], …]], …]` and `[[metric, type, help, unit], …]`.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import orjson
+
+from promlike.model.blocks import Float64, Int32, Int64
+from promlike.storage.store import Metadata, SeriesRecord
+
+SEGMENT_MAGIC = b"promlkW1"
+HEADER = struct.Struct("<IIB3xI")
+_SAMPLES = struct.Struct("<IIq")
+
+
+class RecordType(IntEnum):
+    SAMPLES = 1
+    SERIES = 2
+    METADATA = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampleColumns:
+    """Samples as they were appended: int32[N], int64[N], float64[N]."""
+
+    refs: Int32
+    ts_ms: Int64
+    values: Float64
+
+
+def padded(length: int) -> int:
+    """A payload's length in the file."""
+    return (length + 7) & ~7
+
+
+def encode_record(kind: RecordType, payload: bytes) -> bytes:
+    """A whole record, ready to be written."""
+    crc = zlib.crc32(payload, kind)
+    head = struct.pack("<IIB3x", len(payload), crc, kind)
+    return b"".join((head, struct.pack("<I", zlib.crc32(head)), payload, b"\0" * (padded(len(payload)) - len(payload))))
+
+
+def encode_samples(refs: Int32, ts_ms: Int64, values: Float64) -> bytes:
+    """A record of samples; N > 0."""
+    base = int(ts_ms.min())
+    narrow = int(ts_ms.max()) - base < 2**32
+    times = (ts_ms - base).astype(np.uint32) if narrow else ts_ms
+    head = _SAMPLES.pack(len(refs), 4 if narrow else 8, base)
+    return encode_record(RecordType.SAMPLES, b"".join((head, refs.data, times.data, values.data)))
+
+
+def encode_series(series: Sequence[SeriesRecord]) -> bytes:
+    return encode_record(RecordType.SERIES, orjson.dumps([(record.ref, record.labels) for record in series]))
+
+
+def encode_metadata(metadata: Sequence[Metadata]) -> bytes:
+    return encode_record(RecordType.METADATA, orjson.dumps([(m.metric, m.type, m.help, m.unit) for m in metadata]))
+
+
+def decode_samples(payload: memoryview) -> SampleColumns:
+    """The columns of a sample record; copies, so that the file's bytes can be let go."""
+    count, width, base = _SAMPLES.unpack_from(payload)
+    at = _SAMPLES.size
+    refs = np.frombuffer(payload, np.int32, count, at)
+    times = np.frombuffer(payload, np.uint32 if width == 4 else np.int64, count, at + 4 * count)
+    values = np.frombuffer(payload, np.float64, count, at + (4 + width) * count)
+    return SampleColumns(refs=refs.copy(), ts_ms=times + np.int64(base) if width == 4 else times.copy(), values=values.copy())
+
+
+def decode_series(payload: memoryview) -> list[SeriesRecord]:
+    return [SeriesRecord(ref=ref, labels=tuple((name, value) for name, value in pairs)) for ref, pairs in orjson.loads(payload)]
+
+
+def decode_metadata(payload: memoryview) -> list[Metadata]:
+    return [Metadata(metric=metric, type=kind, help=help_, unit=unit) for metric, kind, help_, unit in orjson.loads(payload)]

@@ -1,0 +1,128 @@
+"""Reading the write-ahead log after a start: what was acknowledged comes back, what was torn is cut."""
+
+import logging
+import mmap
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from promlike.storage.store import WalPosition
+from promlike.storage.wal_records import HEADER, SEGMENT_MAGIC, RecordType, padded
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WalRecord:
+    """One intact record; the payload is valid until the next one is asked for."""
+
+    kind: RecordType
+    payload: memoryview
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplayReport:
+    """What a replay met, for the log and the metrics."""
+
+    records: int = 0
+    bytes: int = 0
+    torn_bytes: int = 0
+    corruptions: list[str] = field(default_factory=list)
+
+
+def segment_path(folder: Path, segment: int) -> Path:
+    return folder / f"{segment:08d}.wal"
+
+
+def segments_of(folder: Path) -> list[int]:
+    """The numbers of the segments in a folder, ascending."""
+    return sorted(int(path.stem) for path in folder.glob("*.wal") if path.stem.isdigit())
+
+
+def replay(folder: Path, start: WalPosition | None, report: ReplayReport) -> Iterator[WalRecord]:
+    """Every intact record at or after `start`, in order.
+
+    A record that the end of the last segment cuts off was never acknowledged: it is cut from the file with a warning. Anything else that is
+    damaged is logged as an error that names file and offset; what stands before it was delivered, it and everything after it is set aside
+    in files named `*.corrupt`.
+    """
+    segments = [segment for segment in segments_of(folder) if start is None or segment >= start.segment]
+    for i, segment in enumerate(segments):
+        path = segment_path(folder, segment)
+        offset = start.offset if start is not None and segment == start.segment else len(SEGMENT_MAGIC)
+        if path.stat().st_size == 0:
+            continue  # created, and never written to
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as area, memoryview(area) as data:
+            damage = None
+            if data[: len(SEGMENT_MAGIC)] != SEGMENT_MAGIC:
+                offset, damage = 0, "the file does not begin as a segment does"
+            while damage is None and offset < len(data):
+                found = _record(data, offset)
+                if isinstance(found, str):
+                    damage = found
+                    break
+                kind, length = found
+                payload = data[offset + HEADER.size : offset + HEADER.size + length]
+                yield WalRecord(kind=kind, payload=payload)
+                payload.release()
+                offset += HEADER.size + padded(length)
+                report.records += 1
+            report.bytes += len(data)
+            torn = damage is not None and i == len(segments) - 1 and _is_tail(data, offset)
+            size = len(data)
+        if torn:
+            log.warning("WAL %s ends in a torn record at offset %d: %d bytes, never acknowledged, are cut", path, offset, size - offset)
+            report.torn_bytes += size - offset
+            _cut(path, offset)
+        elif damage is not None:
+            message = f"WAL {path} is corrupt at offset {offset}: {damage}"
+            log.error("%s; everything before is kept, the rest is set aside", message)
+            report.corruptions.append(message)
+            _set_aside(folder, path, offset, segments[i + 1 :])
+            return
+
+
+def _record(data: memoryview, offset: int) -> tuple[RecordType, int] | str:
+    """Type and payload length of the record at an offset, or what is wrong with it."""
+    if offset + HEADER.size > len(data):
+        return "a header is cut off"
+    length, crc, kind, check = HEADER.unpack_from(data, offset)
+    if zlib.crc32(data[offset : offset + HEADER.size - 4]) != check:
+        return "a header's checksum does not fit"
+    if offset + HEADER.size + padded(length) > len(data):
+        return f"a record of {length} bytes is cut off"
+    start = offset + HEADER.size
+    if zlib.crc32(data[start : start + length], kind) != crc:
+        return f"the checksum of a record of {length} bytes does not fit"
+    if kind not in RecordType:
+        return f"unknown record type {kind}"
+    return RecordType(kind), length
+
+
+def _is_tail(data: memoryview, offset: int) -> bool:
+    """Is the damage at an offset what an interrupted write leaves? Then no intact record follows it.
+
+    Records stand at multiples of 8 bytes, headers carry their own checksum: a few candidates survive a look at the header alone.
+    """
+    if offset < len(SEGMENT_MAGIC):
+        return len(data) < len(SEGMENT_MAGIC)
+    return not any(not isinstance(_record(data, at), str) for at in range(offset + 8, len(data) - HEADER.size + 1, 8))
+
+
+def _cut(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(offset)
+        os.fsync(file.fileno())
+
+
+def _set_aside(folder: Path, path: Path, offset: int, later: list[int]) -> None:
+    aside = path.with_name(f"{path.name}.{offset}.corrupt")
+    with path.open("rb") as file:
+        file.seek(offset)
+        aside.write_bytes(file.read())
+    _cut(path, offset)
+    for segment in later:
+        other = segment_path(folder, segment)
+        other.rename(other.with_name(f"{other.name}.corrupt"))
