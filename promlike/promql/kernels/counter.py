@@ -81,7 +81,7 @@ def extrapolated_rate(
                 continue
             first = values[lo]
             last = hi - 1
-            from_start = has_starts and is_counter and start_ts[lo] > window_start and start_ts[lo] < ts[lo]
+            from_start = has_starts and is_counter and start_ts[lo] != 0 and window_start < start_ts[lo] < ts[lo]
             if lo == last and not from_start:
                 continue
             result = values[last] if from_start else values[last] - first

@@ -72,9 +72,9 @@ def _mad(ordered: Float64, nans: int, size: int, deviations: Float64) -> float:
     if nans > 0:
         return math.nan
     median = _quantile(0.5, ordered, 0, size)
-    if not math.isinf(ordered[0]) and not math.isinf(ordered[size - 1]) and not math.isinf(median):
+    if math.isfinite(ordered[size - 1] - ordered[0]):
         return _deviation(ordered, size, median, deviations)
-    # Infinities: a deviation is NaN (and then comes first) where both it and the median are infinite; their order is lost, so sort again.
+    # Infinities: a deviation is NaN (and comes first) where value and median are infinite alike; the order is lost, so sort again.
     count = 0
     undefined = 0
     for i in range(size):
