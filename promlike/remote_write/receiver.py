@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 
-from promlike.errors import BadRequest, PayloadTooLarge, RejectReason, StorageUnavailable
+from promlike.errors import BadRequest, NotReady, PayloadTooLarge, RejectReason, StorageUnavailable
 from promlike.remote_write.decode_v1 import DecodedWrite, DecoderV1, Scan
 from promlike.remote_write.decompress import MAX_DECODED_BYTES
 from promlike.storage.store import SampleSink
@@ -84,7 +84,7 @@ class RemoteWriteReceiver:
             return WriteOutcome(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text=str(error))
         except BadRequest as error:
             return WriteOutcome(status=HTTPStatus.BAD_REQUEST, text=str(error))
-        except StorageUnavailable as error:
+        except (NotReady, StorageUnavailable) as error:
             return WriteOutcome(status=HTTPStatus.SERVICE_UNAVAILABLE, text=str(error))
 
     async def _scan(self, body: bytes) -> Scan:
