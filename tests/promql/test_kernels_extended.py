@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promlike.model.blocks import SampleBlock
-from promlike.promql.kernels.extended import extended_rate, interpolate_at_steps
+from promlike.promql.kernels.extended import extended_rate
 from tests.promql.window_data import ENDS_MS, RANGES_MS, SEEDS, assert_bits, blank, block_of, random_block, window
 
 Points = list[tuple[int, float]]
@@ -64,23 +64,6 @@ def test_extended_rates_agree_with_their_twin_bit_for_bit(smoothed: bool, is_cou
                 for series in range(block.series)
             ]
             assert_bits(out, present, expected)
-
-
-def test_interpolated_selection_agrees_with_its_twin() -> None:
-    def twin(block: SampleBlock, series: int, at_ms: int, lookback_ms: int) -> float | None:
-        before = points(block, series, at_ms - lookback_ms, at_ms)[-1:]
-        after = points(block, series, at_ms, at_ms + lookback_ms)[:1]
-        if not before:
-            return None
-        if not after or before[0][0] == at_ms:
-            return before[0][1]
-        return interpolate(before[0], after[0], at_ms, False, True)
-
-    for seed in SEEDS:
-        block = random_block(seed)
-        out, present = blank(block, ENDS_MS)
-        interpolate_at_steps(block.ts_ms, block.values, block.offsets, ENDS_MS, 9_000, out, present)
-        assert_bits(out, present, [[twin(block, s, at, 9_000) for at in ENDS_MS.tolist()] for s in range(block.series)])
 
 
 METRIC = block_of([[(15_000 * i, v) for i, v in [(0, 1.0), (1, 2.0), (2, 3.0), (5, 9.0), (6, 10.0), (7, 11.0), (8, 12.0), (9, 13.0)]]])

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from promlike.model.blocks import Bool, Int64, SampleBlock, StepBlock, StepGrid
+from promlike.model.blocks import Bool, Int64, SampleBlock
+from promlike.model.frame import group_rows
 from promlike.model.labels import METRIC_NAME, quote
 from promlike.promql.calls import arguments
 from promlike.promql.calls.over_time import run
 from promlike.promql.context import CallContext, Evaluator
 from promlike.promql.kernels.counter import Events, count_events, extrapolated_rate, instant_rate
-from promlike.promql.kernels.extended import extended_rate, interpolate_at_steps
+from promlike.promql.kernels.extended import extended_rate
 from promlike.promql.vector import RangeValue, Value, VectorValue
 
 COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
@@ -126,51 +127,21 @@ def counting(op: Events) -> Evaluator:
     return evaluate
 
 
-def smoothed_select(samples: SampleBlock, grid: StepGrid, lookback_ms: int) -> StepBlock:
-    """A `smoothed` instant selector: each series' value at each time of `grid` (after @ and offset), on the line between the samples around
-    it, both at most `lookback_ms` away; the earlier sample's value where no later one is near; absent where no earlier one is.
-
-    `samples` reach `lookback_ms` to both sides of the grid, without stale markers.
-    """
-    return smoothed_select_at(samples, grid.times_ms(), lookback_ms)
-
-
-def smoothed_select_at(samples: SampleBlock, times_ms: Int64, lookback_ms: int) -> StepBlock:
-    """`smoothed_select` at `times_ms int64[T]`, which never fall."""
-    out, present = arguments.new_block(samples.series, len(times_ms))
-    interpolate_at_steps(samples.ts_ms, samples.values, samples.offsets, times_ms, lookback_ms, out, present)
-    return StepBlock(values=out, present=present)
-
-
 def _doubt_counters(context: CallContext, result: VectorValue) -> None:
-    """An info for every metric among the results that does not look like a counter."""
-    rows: Bool = np.any(result.block.present, axis=1)
-    names = result.labels.column(METRIC_NAME)[rows]
-    texts = result.labels.symbols.text
-    if not context.features.type_and_unit_labels:
-        for symbol in _distinct(names.astype(np.int64)):
-            name = texts(symbol)
-            if name and not name.endswith(COUNTER_SUFFIXES):
-                context.info(
-                    f"metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {quote(name)}", context.node.args[0]
-                )
-        return
-    types = result.labels.column("__type__")[rows]
-    for pair in _distinct((names.astype(np.int64) << 32) | types.astype(np.uint32).astype(np.int64)):
-        name = texts(pair >> 32)
-        kind = texts(int(np.uint32(pair & 0xFFFFFFFF).astype(np.int32)))
-        if name and kind not in COUNTER_TYPES:
-            context.info(
-                f'metric might not be a counter, __type__ label is not set to "counter" or "histogram", got {quote(kind)}: {quote(name)}',
-                context.node.args[0],
-            )
-
-
-def _distinct(values: Int64) -> list[int]:
-    """The distinct values in order of first occurrence."""
-    unique, first = np.unique(values, return_index=True)
-    ordered: list[int] = unique[np.argsort(first)].tolist()
-    return ordered
+    """An info for every metric among the results that is not a counter by its `__type__`, when that counts and is known, or by its name."""
+    shown: Bool = np.any(result.block.present, axis=1)
+    labels = result.labels.take(shown)
+    names = labels.column(METRIC_NAME)
+    types = labels.column("__type__") if context.features.type_and_unit_labels else np.zeros(len(names), np.int32)
+    _, first = group_rows(np.column_stack((names, types)))
+    for name, kind in zip(labels.symbols.texts(names[first]), labels.symbols.texts(types[first]), strict=True):
+        if name and kind and kind not in COUNTER_TYPES:
+            doubt = f'__type__ label is not set to "counter" or "histogram", got {quote(kind)}: {quote(name)}'
+        elif name and not kind and not name.endswith(COUNTER_SUFFIXES):
+            doubt = f"name does not end in _total/_sum/_count/_bucket: {quote(name)}"
+        else:
+            continue
+        context.info(f"metric might not be a counter, {doubt}", context.node.args[0])
 
 
 EVALUATORS: dict[str, Evaluator] = {

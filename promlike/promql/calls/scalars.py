@@ -36,6 +36,12 @@ def timestamp(context: CallContext, args: list[Value]) -> VectorValue:
     return operand.with_values(np.repeat(times[np.newaxis], len(operand), axis=0))
 
 
+def start_timestamp(context: CallContext, args: list[Value]) -> VectorValue:
+    """Of a computed vector: 0, the start of no counter is known. Of a selector the executor knows the samples' own start times."""
+    operand = arguments.vector(args, 0)
+    return operand.with_values(np.zeros(operand.block.values.shape))
+
+
 def pi(context: CallContext, args: list[Value]) -> ScalarValue:
     return ScalarValue(values=np.full(context.grid.count, math.pi))
 
@@ -54,6 +60,7 @@ EVALUATORS: dict[str, Evaluator] = {
     "vector": vector,
     "time": time,
     "timestamp": timestamp,
+    "start_timestamp": start_timestamp,
     "pi": pi,
     "start": of_query(lambda window: window.start_ms),
     "end": of_query(lambda window: window.end_ms),

@@ -1,4 +1,4 @@
-"""All evaluators by the name of their function. `info` and `start_timestamp` need what only the executor has, and are not here."""
+"""All evaluators by the name of their function. `info` needs what only the executor has, and is not here."""
 
 from promlike.promql.calls import absence, dates, elementwise, histograms, labels, over_time, rates, scalars, sorting
 from promlike.promql.context import Evaluator

@@ -1,4 +1,4 @@
-"""The `anchored` and `smoothed` modifiers: values at the exact borders of a window instead of extrapolation, interpolated selection.
+"""The `anchored` and `smoothed` modifiers: values at the exact borders of a window instead of extrapolation.
 
 Axis letters and windows as in `rollup.py`. The samples handed in reach `lookback_ms` further to the left than the windows and, when
 smoothed, as far to the right.
@@ -83,26 +83,4 @@ def extended_rate(
             if is_rate:
                 result /= range_seconds
             out[s, k] = result
-            present[s, k] = True
-
-
-@kernel("(i8[::1], f8[::1], i8[::1], i8[::1], i8, f8[:,::1], b1[:,::1])")
-def interpolate_at_steps(
-    ts: Int64, values: Float64, offsets: Int64, times_ms: Int64, lookback_ms: int, out: Float64, present: Bool
-) -> None:
-    """The value of each series at each step, on the line between the samples around it; the earlier sample's where none follows."""
-    for s in range(out.shape[0]):
-        begin = offsets[s]
-        end = offsets[s + 1]
-        hi = begin
-        for k in range(out.shape[1]):
-            at_ms = times_ms[k]
-            while hi < end and ts[hi] <= at_ms:
-                hi += 1
-            if hi == begin or ts[hi - 1] <= at_ms - lookback_ms:
-                continue
-            value = values[hi - 1]
-            if ts[hi - 1] < at_ms and hi < end and ts[hi] <= at_ms + lookback_ms:
-                value = _interpolate(ts, values, hi - 1, at_ms, False, True)
-            out[s, k] = value
             present[s, k] = True
