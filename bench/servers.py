@@ -67,7 +67,7 @@ def start(name: str, folder: Path) -> Server:
     log = folder / "log"
     began = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen(_command(name, port, folder), stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+        process = subprocess.Popen(_command(name, port, folder), stdout=output, stderr=subprocess.STDOUT)
     server = Server(name=name, url=f"http://127.0.0.1:{port}", process=process, folder=folder)
     try:
         _wait_until_ready(server, seconds=120)
