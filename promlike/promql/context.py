@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from promlike.model.blocks import StepGrid
@@ -26,7 +27,7 @@ class Chunks:
     def map(self, function: Callable[[int, int], None], count: int, work: int) -> None:
         """Call `function(low, high)` for ranges that cover 0..count; `work` is about how many cells or samples are touched in all.
 
-        The function runs kernels, which release the GIL; small work runs here, at once. Raises what it raises, and when the deadline passed.
+        The function runs kernels, which release the GIL; small work runs here, at once. Raises what it raises, and past the deadline.
         """
         self._deadline.check()
         parts = 1 if self._pool is None else min(self._threads, count, work // SMALLEST_CHUNK)
@@ -35,7 +36,7 @@ class Chunks:
                 function(0, count)
             return
         bounds = [count * part // parts for part in range(parts + 1)]
-        others = [self._pool.submit(function, low, high) for low, high in zip(bounds[1:-1], bounds[2:], strict=True)]
+        others = [self._pool.submit(function, low, high) for low, high in pairwise(bounds[1:])]
         try:
             function(0, bounds[1])
         finally:

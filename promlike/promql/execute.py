@@ -1,0 +1,84 @@
+"""From the kind of a node to what computes it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from promlike.model.blocks import StepGrid
+from promlike.promql import ast
+from promlike.promql.aggregate import aggregation
+from promlike.promql.binary import binary, unary
+from promlike.promql.calls.table import EVALUATORS
+from promlike.promql.context import CallContext
+from promlike.promql.execution import Execution
+from promlike.promql.functions import FUNCTIONS
+from promlike.promql.info import info
+from promlike.promql.names import drop_name, unique
+from promlike.promql.selectors import matrix_selector, sample_times, start_times, vector_selector
+from promlike.promql.shape import strip_parens
+from promlike.promql.subquery import subquery
+from promlike.promql.vector import ScalarValue, StringValue, Value, VectorValue
+
+
+def dispatch(run: Execution, expr: ast.Expr, grid: StepGrid) -> Value:
+    """Compute one node at the times of `grid`."""
+    return _NODES[type(expr)](run, expr, grid)
+
+
+def number(run: Execution, node: ast.NumberLiteral, grid: StepGrid) -> ScalarValue:
+    return ScalarValue(values=np.full(grid.count, node.value))
+
+
+def string(run: Execution, node: ast.StringLiteral, grid: StepGrid) -> StringValue:
+    return StringValue(value=node.value)
+
+
+def call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
+    value = _evaluate_call(run, node, grid)
+    if not isinstance(value, VectorValue):
+        return value
+    if FUNCTIONS[node.function].drops_name:
+        return drop_name(value, delayed=run.features.promql_delayed_name_removal)
+    return unique(value)
+
+
+def _evaluate_call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
+    of_selector = _OF_SELECTORS.get(node.function)
+    if of_selector is not None:
+        selector = strip_parens(node.args[0])
+        if isinstance(selector, ast.VectorSelector) and not selector.smoothed:
+            return of_selector(run, selector, grid)
+    if node.function == "info":
+        return info(run, node, grid)
+    context = CallContext(
+        node=node,
+        grid=grid,
+        window=run.timing.window,
+        features=run.features,
+        lookback_ms=run.timing.lookback_ms,
+        annotations=run.annotations,
+        symbols=run.symbols,
+        chunks=run.chunks,
+        deadline=run.deadline,
+    )
+    return EVALUATORS[node.function](context, [run.evaluate(arg, grid) for arg in node.args])
+
+
+_OF_SELECTORS: dict[str, Callable[[Execution, ast.VectorSelector, StepGrid], VectorValue]] = {
+    "timestamp": sample_times,
+    "start_timestamp": start_times,
+}
+"""Functions that look at the picked samples themselves when their argument is a selector."""
+
+_NODES: dict[type[Any], Callable[[Execution, Any, StepGrid], Value]] = {
+    ast.NumberLiteral: number,
+    ast.StringLiteral: string,
+    ast.VectorSelector: vector_selector,
+    ast.MatrixSelector: matrix_selector,
+    ast.Subquery: subquery,
+    ast.Unary: unary,
+    ast.Binary: binary,
+    ast.Call: call,
+    ast.Aggregate: aggregation,
+}

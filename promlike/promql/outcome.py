@@ -1,0 +1,89 @@
+"""From the value of an execution to the answer: names dropped, empty series left out, sorted where Prometheus sorts."""
+
+import numpy as np
+
+from promlike.errors import QueryError
+from promlike.model.blocks import Int64, SampleBlock, StepGrid
+from promlike.model.frame import LabelFrame
+from promlike.promql.execution import Execution
+from promlike.promql.names import SAME_LABELS, resolve, resolved_labels
+from promlike.promql.result import Matrix, Scalar, String, Vector
+from promlike.promql.result import Value as ResultValue
+from promlike.promql.subquery import samples_of
+from promlike.promql.vector import RangeValue, ScalarValue, StringValue, Value, VectorValue
+
+
+def instant_outcome(value: Value, time_ms: int) -> ResultValue:
+    """The answer to an instant query; vectors keep the order of their series."""
+    match value:
+        case VectorValue():
+            value = resolve(value)
+            rows = np.nonzero(value.block.present[:, 0])[0]
+            labels = value.labels if len(rows) == len(value) else value.labels.take(rows)
+            return Vector(labels=labels, ts_ms=np.full(len(rows), time_ms, np.int64), values=value.block.values[rows, 0])
+        case RangeValue():
+            return _windows(value)
+        case ScalarValue():
+            return Scalar(ts_ms=time_ms, value=float(value.values[0]))
+        case StringValue():
+            return String(ts_ms=time_ms, value=value.value)
+
+
+def range_outcome(run: Execution, value: Value, grid: StepGrid) -> Matrix:
+    """The answer to a range query: sorted by labels, series without points left out."""
+    if isinstance(value, ScalarValue):
+        value = VectorValue.single(run.symbols, value.values)
+    if not isinstance(value, VectorValue):
+        raise TypeError(f"a range query of {type(value).__name__}")
+    value = resolve(value)
+    rows = np.nonzero(value.block.present.any(axis=1))[0]
+    order = rows[label_order(value.labels.take(rows))]
+    if len(order) < len(value) or (np.diff(order) < 0).any():
+        value = value.take(order)
+    return Matrix(labels=value.labels, samples=samples_of(run, value.block, grid.times_ms()))
+
+
+def _windows(value: RangeValue) -> Matrix:
+    """The samples of the only window of each series."""
+    labels = resolved_labels(value.labels, value.drop_name)
+    if len(labels.groups()[1]) < len(labels):
+        raise QueryError(SAME_LABELS)
+    samples, end = value.samples, int(value.ends_ms[0])
+    inside = (samples.ts_ms > end - value.range_ms) & (samples.ts_ms <= end)
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(inside, dtype=np.int64)))
+    offsets = before[samples.offsets]
+    rows = np.nonzero(np.diff(offsets))[0]
+    kept = SampleBlock(ts_ms=samples.ts_ms[inside], values=samples.values[inside], offsets=np.append(offsets[rows], offsets[-1]))
+    return _sorted(Matrix(labels=labels.take(rows), samples=kept))
+
+
+def _sorted(matrix: Matrix) -> Matrix:
+    order = label_order(matrix.labels)
+    if (np.diff(order) >= 0).all():
+        return matrix
+    samples = matrix.samples
+    sizes = np.diff(samples.offsets)[order]
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)))
+    at = np.arange(offsets[-1]) + np.repeat(samples.offsets[:-1][order] - offsets[:-1], sizes)
+    moved = SampleBlock(ts_ms=samples.ts_ms[at], values=samples.values[at], offsets=offsets)
+    return Matrix(labels=matrix.labels.take(order), samples=moved)
+
+
+def label_order(labels: LabelFrame) -> Int64:
+    """int64[S]: the rows sorted as Prometheus sorts label sets: pair by pair, name before value; the shorter set first.
+
+    Where a series lacks a label of a column it comes after those that have it, because its next label has a later name; unless it has no
+    more labels at all, then it comes first.
+    """
+    ends = np.ones(len(labels), np.bool_)
+    keys = []
+    for column in range(len(labels.names) - 1, -1, -1):
+        codes = labels.codes[:, column]
+        distinct, inverse = np.unique(codes, return_inverse=True)
+        texts = labels.symbols.texts(distinct)
+        ranks = np.empty(len(texts), np.int64)
+        ranks[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(1, len(texts) + 1)
+        absent = codes == 0
+        keys.append(np.where(absent, np.where(ends, 0, len(texts) + 1), ranks[inverse]))
+        ends &= absent
+    return np.lexsort(keys) if keys else np.arange(len(labels), dtype=np.int64)

@@ -1,0 +1,93 @@
+"""Aggregations that keep some of the series as they are: topk, bottomk, limitk, limit_ratio. Axis letters: S series, T steps."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xxhash
+
+from promlike.errors import QueryError
+from promlike.model.blocks import Bool, Float64, Int64, StepBlock
+from promlike.model.labels import Labels
+from promlike.promql import ast
+from promlike.promql.calls.number_text import format_g
+from promlike.promql.execution import Execution
+from promlike.promql.grouping import Grouping
+from promlike.promql.kernels.aggregate import select_extreme, select_first
+from promlike.promql.vector import VectorValue
+
+INT64_LIMIT = 2.0**63
+
+
+def pick(run: Execution, node: ast.Aggregate, param: Float64, operand: Callable[[], VectorValue]) -> VectorValue:
+    """topk, bottomk and limitk; `param float64[T]` says how many series of each group stay at each step."""
+    _check_counts(param)
+    if param.max() < 1:
+        return VectorValue.empty(run.symbols, len(param))
+    vector = operand()
+    grouping = Grouping.of(vector.labels, node)
+    order, starts = grouping.members()
+    limits = np.clip(param, 0, len(vector)).astype(np.int64)
+    chosen, position = np.zeros(vector.block.present.shape, np.bool_), np.zeros(len(vector), np.int64)
+    sign = -1.0 if node.op == "bottomk" else 1.0
+    block = vector.block
+
+    def part(low: int, high: int) -> None:
+        if node.op == "limitk":
+            select_first(block.present, order, starts, limits, low, high, chosen)
+        else:
+            select_extreme(block.values, block.present, order, starts, limits, sign, low, high, chosen, position)
+
+    run.map_rows(part, grouping.count, block.values.size)
+    picked = VectorValue(labels=vector.labels, block=StepBlock(values=block.values, present=chosen), drop_name=vector.drop_name)
+    if len(param) == 1 and node.op != "limitk":
+        return picked.take(_ranked(block.values[:, 0] * sign, chosen[:, 0], grouping, position))
+    return picked.take(np.nonzero(chosen.any(axis=1))[0])
+
+
+def _ranked(values: Float64, chosen: Bool, grouping: Grouping, position: Int64) -> Int64:
+    """The chosen rows of one step as they are answered: group by group, falling `values float64[S]`, NaN last, ties as in the heap."""
+    rows = np.nonzero(chosen)[0]
+    keys = values[rows]
+    missing = np.isnan(keys)
+    order = np.lexsort((position[rows], np.where(missing, 0.0, -keys), missing, grouping.groups[rows]))
+    return rows[order]
+
+
+def _check_counts(param: Float64) -> None:
+    if np.isnan(param).any():
+        raise QueryError("Parameter value is NaN")
+    low, high = float(param.min()), float(param.max())
+    if low <= -INT64_LIMIT:
+        raise QueryError(f"Scalar value {format_g(low)} underflows int64")
+    if high >= INT64_LIMIT:
+        raise QueryError(f"Scalar value {format_g(high)} overflows int64")
+
+
+def limit_ratio(run: Execution, node: ast.Aggregate, param: Float64, operand: Callable[[], VectorValue]) -> VectorValue:
+    """Keep the share `param float64[T]` of all series, the same ones every time; a negative share keeps those a positive one would not."""
+    if np.isnan(param).any():
+        raise QueryError("Ratio value is NaN")
+    low, high = float(param.min()), float(param.max())
+    if low == high == 0:
+        return VectorValue.empty(run.symbols, len(param))
+    span = node.param.span if node.param is not None else node.span
+    for worst, bound in ((high, 1.0), (low, -1.0)):
+        if abs(worst) > 1 and worst * bound > 0:
+            run.annotations.warn(f"ratio value should be between -1 and 1, got {format_g(worst)}, capping to {format_g(bound)}", span)
+    vector = operand()
+    ratios = np.clip(param, -1.0, 1.0)
+    # A Python loop over series: hashing 10,000 series takes 20 ms, and few queries ask for it.
+    offsets = np.fromiter((label_hash(labels) for labels in vector.labels.all_labels()), np.float64, len(vector))
+    places = (offsets / float(2**64 - 1)).reshape(-1, 1)
+    chosen = np.where(ratios >= 0, places < ratios, places >= 1.0 + ratios) & vector.block.present
+    return vector.with_values(vector.block.values, chosen).take(np.nonzero(chosen.any(axis=1))[0])
+
+
+def label_hash(labels: Labels) -> int:
+    """Prometheus's hash of a series: xxHash64 of its labels, each name and value after its length."""
+    return xxhash.xxh64_intdigest(b"".join(_sized(text.encode("utf-8", "surrogateescape")) for pair in labels for text in pair))
+
+
+def _sized(text: bytes) -> bytes:
+    size = len(text)
+    return (bytes((size,)) if size < 255 else b"\xff" + size.to_bytes(3, "little")) + text
