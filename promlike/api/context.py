@@ -1,0 +1,72 @@
+"""What endpoints work with, handed over by `app` when it builds the web application."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from time import time
+
+from promlike.api.own_metrics import OwnMetrics
+from promlike.api.params import Params
+from promlike.promql.engine import Engine
+from promlike.promql.options import Deadline, EngineOptions
+from promlike.storage.storage import Storage
+
+
+class Phase(Enum):
+    """Where the server is in its life."""
+
+    STARTING = auto()
+    READY = auto()
+    STOPPING = auto()
+
+
+@dataclass(slots=True, kw_only=True)
+class ServerState:
+    """What changes while the server runs. `app` writes it, endpoints read it."""
+
+    phase: Phase = Phase.STARTING
+    started_at: float = field(default_factory=time)
+    config_yaml: str = ""
+    config_loaded: bool = True
+    config_loaded_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WebOptions:
+    """Settings of the HTTP side."""
+
+    flags: Mapping[str, str]
+    route_prefix: str = ""
+    external_url: str = ""
+    page_title: str = "promlike"
+    cors_origin: str = ".*"
+    keepalive_seconds: float = 300.0
+    enable_lifecycle: bool = False
+    enable_admin_api: bool = False
+    retention: str = "15d"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Api:
+    """Everything an endpoint may use."""
+
+    engine: Engine
+    storage: Storage
+    query_options: EngineOptions
+    web: WebOptions
+    server: ServerState
+    metrics: OwnMetrics
+    reload: Callable[[], Awaitable[None]]
+    stop: Callable[[], None]
+
+    @contextmanager
+    def deadline(self, params: Params) -> Iterator[Deadline]:
+        """The deadline of a query: the server's, or `timeout` when that is shorter. Cancelled when the request ends before the query."""
+        asked_ms = params.duration_ms("timeout")
+        allowed = self.query_options.timeout_seconds
+        deadline = Deadline.after(allowed if asked_ms is None else min(allowed, asked_ms / 1000))
+        try:
+            yield deadline
+        finally:
+            deadline.cancel()

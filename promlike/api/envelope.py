@@ -1,0 +1,80 @@
+"""The JSON envelope of every answer, compressed when the client takes gzip."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import hdrs, web
+from isal import isal_zlib
+
+GZIP_FROM = 1024
+"""Smaller bodies are sent as they are."""
+
+OFF_LOOP_FROM = 64 * 1024
+"""Larger bodies are compressed in a worker thread; smaller ones take less time than the switch."""
+
+_GZIP = 16 + 15
+_LEVEL = 1  # three times as fast as zlib's level 1 at the same size, measured on 13 MB of samples: 48 ms beside 154 ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an endpoint returns: `data` as encoded JSON in parts, and annotations."""
+
+    data: Sequence[bytes]
+    warnings: tuple[str, ...] = ()
+    infos: tuple[str, ...] = ()
+
+
+def answer(data: object, *, warnings: tuple[str, ...] = ()) -> Answer:
+    """An answer whose data is plain Python, encoded here."""
+    return Answer(data=[orjson.dumps(data)], warnings=warnings)
+
+
+def truncated(is_cut: bool) -> tuple[str, ...]:
+    """The warning that a limit cut the answer."""
+    return ("results truncated due to limit",) if is_cut else ()
+
+
+async def respond(request: web.Request, result: Answer) -> web.Response:
+    """200 with the envelope."""
+    parts = [b'{"status":"success","data":', *result.data]
+    if result.warnings:
+        parts += [b',"warnings":', orjson.dumps(result.warnings)]
+    if result.infos:
+        parts += [b',"infos":', orjson.dumps(result.infos)]
+    parts.append(b"}")
+    return await send(request, 200, parts)
+
+
+async def respond_error(request: web.Request, status: int, error_type: str, message: str) -> web.Response:
+    """The envelope of an error."""
+    return await send(request, status, [orjson.dumps({"status": "error", "errorType": error_type, "error": message})])
+
+
+async def send(request: web.Request, status: int, parts: Sequence[bytes], content_type: str = "application/json") -> web.Response:
+    """A body in parts; never zstd, which Grafana does not decode."""
+    headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT_ENCODING}
+    size = sum(len(part) for part in parts)
+    if size >= GZIP_FROM and accepts_gzip(request):
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+        body = compress(parts) if size < OFF_LOOP_FROM else await asyncio.to_thread(compress, parts)
+    else:
+        body = b"".join(parts)
+    return web.Response(status=status, body=body, content_type=content_type, headers=headers)
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    """Does Accept-Encoding name gzip without forbidding it?"""
+    for entry in ",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])).split(","):
+        coding, _, weight = entry.partition(";")
+        if coding.strip().lower() in ("gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def compress(parts: Sequence[bytes]) -> bytes:
+    """One gzip stream of all parts."""
+    stream = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+    return b"".join([*(stream.compress(part) for part in parts), stream.flush()])

@@ -1,0 +1,58 @@
+"""What storage, remote write and scraping count, as metrics: Prometheus's names where the meaning is the same, ours otherwise."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from promlike.remote_write.receiver import ReceiverCounters
+from promlike.scrape.status import ScrapeCounters
+from promlike.storage.storage import Storage
+
+
+def storage_metrics(storage: Storage) -> Iterable[Metric]:
+    """Totals of storage; fields of StorageCounters under `promlike_storage_`, with Prometheus's names beside them for dashboards."""
+    counters = storage.counters
+    yield GaugeMetricFamily("prometheus_tsdb_head_series", "Living series.", value=storage.head_series)
+    yield GaugeMetricFamily("prometheus_tsdb_head_min_time", "Oldest time, in milliseconds.", value=storage.min_time_ms or 0)
+    yield GaugeMetricFamily("prometheus_tsdb_head_max_time", "Newest time, in milliseconds.", value=storage.max_time_ms or 0)
+    appended = CounterMetricFamily("prometheus_tsdb_head_samples_appended", "Samples appended.", labels=["type"])
+    appended.add_metric(["float"], counters.samples_appended)
+    yield appended
+    yield CounterMetricFamily("prometheus_tsdb_head_series_created", "Series created.", value=counters.series_created)
+    yield CounterMetricFamily("prometheus_tsdb_head_series_removed", "Series removed.", value=counters.series_removed)
+    yield CounterMetricFamily("prometheus_tsdb_wal_corruptions", "WAL corruptions found.", value=counters.wal_corruptions)
+    yield GaugeMetricFamily("prometheus_tsdb_wal_storage_size_bytes", "Size of the WAL's files.", value=storage.wal_disk_bytes())
+    yield GaugeMetricFamily("promlike_storage_head_bytes", "Bytes of sample blocks in memory.", value=storage.head_bytes)
+    yield GaugeMetricFamily("promlike_storage_unflushed_samples", "Samples that wait for a flush.", value=storage.unflushed_samples)
+    yield GaugeMetricFamily("promlike_storage_wal_pending_bytes", "Bytes not yet on disk.", value=storage.wal_pending_bytes)
+    yield CounterMetricFamily("promlike_storage_wal_fsyncs", "Times the WAL was synced.", value=storage.wal_fsyncs)
+    yield CounterMetricFamily("promlike_storage_wal_written_bytes", "Bytes written to the WAL.", value=storage.wal_bytes_written)
+    yield CounterMetricFamily("promlike_storage_wal_write_failures", "Failed writes of the WAL.", value=storage.wal_write_failures)
+    yield from _fields(counters, "promlike_storage_", "Counted by storage.")
+
+
+def remote_write_metrics(counters: ReceiverCounters) -> Iterable[Metric]:
+    """Totals of the remote write receiver."""
+    yield from _fields(counters, "promlike_remote_write_", "Counted by the remote write receiver.")
+
+
+def scrape_metrics(counters: ScrapeCounters) -> Iterable[Metric]:
+    """Totals of scraping, under Prometheus's names."""
+    yield from _fields(counters, "prometheus_target_", "Counted by scraping.")
+
+
+def _fields(counters: object, prefix: str, text: str) -> Iterable[Metric]:
+    """A counter for every field; a mapping becomes one with a label. Fields that start with `last_`, and pools, are gauges."""
+    for entry in fields(counters):  # type: ignore[arg-type]  # one of three dataclasses, named by the callers
+        value = getattr(counters, entry.name)
+        name = prefix + entry.name.removesuffix("_total")
+        if isinstance(value, Mapping):
+            family = CounterMetricFamily(name, text, labels=["code" if entry.name == "requests" else "reason"])
+            for key, count in value.items():
+                family.add_metric([str(int(key)) if isinstance(key, int) else str(key)], count)
+            yield family
+        elif entry.name.startswith("last_"):
+            yield GaugeMetricFamily(name, text, value=value)
+        else:
+            yield CounterMetricFamily(name, text, value=value)

@@ -1,0 +1,25 @@
+"""`/api/v1/query`: an instant query."""
+
+from time import time
+
+from aiohttp import web
+
+from promlike.api.context import Api
+from promlike.api.envelope import Answer
+from promlike.api.errors import parameter
+from promlike.api.params import Params
+from promlike.api.query_answer import query_answer
+
+
+async def query(api: Api, params: Params, request: web.Request) -> Answer:
+    limit = params.limit()
+    asked_ms = params.time_ms("time")
+    time_ms = round(time() * 1000) if asked_ms is None else asked_ms
+    lookback_ms = params.duration_ms("lookback_delta")
+    stats = params.text("stats")
+    with api.deadline(params) as deadline, parameter("query"):
+        result = await api.engine.instant(
+            api.storage, params.text("query"), time_ms, deadline=deadline, lookback_ms=lookback_ms, with_stats=bool(stats)
+        )
+    api.metrics.query(result.stats)
+    return await query_answer(result, limit=limit, stats=stats, times_ms=[time_ms])

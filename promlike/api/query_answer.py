@@ -1,0 +1,67 @@
+"""The answer to a query: its value cut to `limit` series, encoded in a worker thread, with statistics when asked for."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+
+from promlike.api.encode import encode_value
+from promlike.api.envelope import Answer, truncated
+from promlike.model.blocks import SampleBlock
+from promlike.promql.result import Matrix, QueryResult, QueryStats, Value, Vector
+
+INLINE_BELOW = 256
+"""Values with fewer samples are encoded on the event loop, in less time than a switch to a thread takes."""
+
+
+async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms: Sequence[int]) -> Answer:
+    """`stats` is the request's parameter of that name; `times_ms` are the evaluation times."""
+    value, is_cut = cut(result.value, limit)
+    parts = encode_value(value) if _samples(value) < INLINE_BELOW else await asyncio.to_thread(encode_value, value)
+    if stats:
+        parts += [b',"stats":', orjson.dumps(_stats(result.stats, times_ms, per_step=stats == "all"))]
+    return Answer(data=[b"{", *parts, b"}"], warnings=result.warnings + truncated(is_cut), infos=result.infos)
+
+
+def cut(value: Value, limit: int) -> tuple[Value, bool]:
+    """The first `limit` series (0: all), and whether any were left out."""
+    if not limit or not isinstance(value, Matrix | Vector) or len(value.labels) <= limit:
+        return value, False
+    labels = value.labels.take(np.arange(limit))
+    if isinstance(value, Vector):
+        return Vector(labels=labels, ts_ms=value.ts_ms[:limit], values=value.values[:limit]), True
+    end = int(value.samples.offsets[limit])
+    samples = SampleBlock(ts_ms=value.samples.ts_ms[:end], values=value.samples.values[:end], offsets=value.samples.offsets[: limit + 1])
+    return Matrix(labels=labels, samples=samples), True
+
+
+def _samples(value: Value) -> int:
+    match value:
+        case Matrix():
+            return len(value.samples.ts_ms)
+        case Vector():
+            return len(value.ts_ms)
+        case _:
+            return 1
+
+
+def _stats(stats: QueryStats, times_ms: Sequence[int], *, per_step: bool) -> dict[str, object]:
+    """In Prometheus's names; times are seconds."""
+    total = stats.parse_seconds + stats.fetch_seconds + stats.eval_seconds
+    samples: dict[str, object] = {"totalQueryableSamples": stats.total_samples, "peakSamples": stats.peak_samples}
+    if per_step and stats.samples_per_step:
+        samples["totalQueryableSamplesPerStep"] = [
+            [ts_ms / 1000, count] for ts_ms, count in zip(times_ms, stats.samples_per_step, strict=False)
+        ]
+    return {
+        "timings": {
+            "evalTotalTime": total,
+            "resultSortTime": 0.0,
+            "queryPreparationTime": stats.parse_seconds + stats.fetch_seconds,
+            "innerEvalTime": stats.eval_seconds,
+            "execQueueTime": stats.queue_seconds,
+            "execTotalTime": total + stats.queue_seconds,
+        },
+        "samples": samples,
+    }

@@ -1,0 +1,22 @@
+"""`/api/v1/query_range`: a query evaluated at every step from start to end."""
+
+from aiohttp import web
+
+from promlike.api.context import Api
+from promlike.api.envelope import Answer
+from promlike.api.errors import parameter
+from promlike.api.params import Params
+from promlike.api.query_answer import query_answer
+
+
+async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
+    limit = params.limit()
+    grid = params.grid()
+    lookback_ms = params.duration_ms("lookback_delta")
+    stats = params.text("stats")
+    with api.deadline(params) as deadline, parameter("query"):
+        result = await api.engine.range(
+            api.storage, params.text("query"), grid, deadline=deadline, lookback_ms=lookback_ms, with_stats=bool(stats)
+        )
+    api.metrics.query(result.stats)
+    return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist())

@@ -1,0 +1,182 @@
+"""The web application: every route, and the wrapper that turns answers and errors into responses.
+
+Endpoints return data or raise; only here is an error caught, logged when it is ours to blame, and turned into Prometheus's envelope.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from logging import getLogger
+from time import perf_counter
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from promlike.api import admin, lifecycle, status
+from promlike.api.context import Api
+from promlike.api.envelope import Answer, respond, respond_error
+from promlike.api.errors import status_of
+from promlike.api.features import features
+from promlike.api.label_values import label_values
+from promlike.api.labels import labels
+from promlike.api.metadata import metadata
+from promlike.api.own_metrics import OwnMetrics
+from promlike.api.page import page
+from promlike.api.params import Params, read_params
+from promlike.api.query import query
+from promlike.api.query_exemplars import query_exemplars
+from promlike.api.query_range import query_range
+from promlike.api.rules import alertmanagers, alerts, rules
+from promlike.api.series import series
+from promlike.api.tsdb_status import tsdb
+
+log = getLogger(__name__)
+
+Endpoint = Callable[[Api, Params, web.Request], Awaitable[Answer]]
+PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.StreamResponse]]
+
+MAX_FORM_BYTES = 32 << 20
+
+ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
+    ("GET POST", "query", query),
+    ("GET POST", "query_range", query_range),
+    ("GET POST", "query_exemplars", query_exemplars),
+    ("GET POST", "series", series),
+    ("GET POST", "labels", labels),
+    ("GET POST", "label/{name}/values", label_values),
+    ("GET", "metadata", metadata),
+    ("GET", "rules", rules),
+    ("GET", "alerts", alerts),
+    ("GET", "alertmanagers", alertmanagers),
+    ("GET", "features", features),
+    ("GET", "status/buildinfo", status.buildinfo),
+    ("GET", "status/config", status.config),
+    ("GET", "status/flags", status.flags),
+    ("GET", "status/runtimeinfo", status.runtimeinfo),
+    ("GET", "status/tsdb", tsdb),
+    ("POST PUT", "admin/tsdb/{action}", admin.admin),
+)
+"""Under /api/v1, served once the server is ready."""
+
+PLAIN: tuple[tuple[str, str, PlainEndpoint], ...] = (
+    ("GET", "/-/healthy", lifecycle.healthy),
+    ("GET", "/-/ready", lifecycle.ready),
+    ("POST PUT", "/-/reload", lifecycle.reload),
+    ("POST PUT", "/-/quit", lifecycle.quit_),
+    ("GET", "/", page),
+)
+
+
+def build_application(api: Api, *, remote_write: Handler | None) -> web.Application:
+    """The application under its route prefix. `remote_write` takes /api/v1/write, or nothing does."""
+    application = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[_observed(api.metrics), _cors(api.web.cors_origin)])
+    prefix = api.web.route_prefix
+    for methods, path, endpoint in ENDPOINTS:
+        _add(application, methods, f"{prefix}/api/v1/{path}", _answering(api, endpoint))
+    _add(application, "GET", f"{prefix}/api/v1/status/walreplay", _answering(api, status.walreplay, when_ready=False))
+    for methods, path, plain in PLAIN:
+        _add(application, methods, f"{prefix}{path}", _plain(api, plain))
+    _add(application, "GET", f"{prefix}/metrics", api.metrics.serve)
+    if remote_write is not None:
+        _add(application, "POST", f"{prefix}/api/v1/write", _when_ready(api, remote_write))
+    _add(application, "OPTIONS", f"{prefix}/api/v1/{{path:.*}}", _options)
+    if prefix:
+        _add(application, "GET", prefix, _redirect(f"{prefix}/"))
+        _add(application, "GET", "/", _redirect(f"{prefix}/"))
+    return application
+
+
+def _add(application: web.Application, methods: str, path: str, handler: Handler) -> None:
+    for method in methods.split():
+        if method == "GET":
+            application.router.add_get(path, handler)
+        else:
+            application.router.add_route(method, path, handler)
+
+
+def _answering(api: Api, endpoint: Endpoint, *, when_ready: bool = True) -> Handler:
+    """The handler of an API endpoint."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        waiting = lifecycle.not_ready(api) if when_ready else None
+        if waiting is not None:
+            return waiting
+        try:
+            return await respond(request, await endpoint(api, await read_params(request), request))
+        except web.HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place where errors become responses
+            return await _failed(request, error)
+
+    return handle
+
+
+async def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
+    code, error_type = status_of(error)
+    if code == 500:
+        log.error("request failed", exc_info=error, extra={"path": request.path})
+    return await respond_error(request, code, error_type, str(error) or type(error).__name__)
+
+
+def _plain(api: Api, endpoint: PlainEndpoint) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await endpoint(api, request)
+        except Exception as error:  # noqa: BLE001 - as above, in plain text
+            return web.Response(status=status_of(error)[0], text=f"{error}\n")
+
+    return handle
+
+
+def _when_ready(api: Api, handler: Handler) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return lifecycle.not_ready(api) or await handler(request)
+
+    return handle
+
+
+async def _options(request: web.Request) -> web.StreamResponse:
+    return web.Response(status=204)
+
+
+def _redirect(location: str) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=302, headers={hdrs.LOCATION: location})
+
+    return handle
+
+
+def _cors(origin_pattern: str) -> Middleware:
+    """Say which origins may call from a browser."""
+    allowed = re.compile(f"(?:{origin_pattern})")
+    any_origin = origin_pattern == ".*"
+
+    @web.middleware
+    async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and allowed.fullmatch(origin):
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Accept, Authorization, Content-Type, Origin"
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, OPTIONS"
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Date"
+            response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+        return response
+
+    return cors
+
+
+def _observed(metrics: OwnMetrics) -> Middleware:
+    """Count and time every request by route; unknown paths answer as Prometheus's router does."""
+
+    @web.middleware
+    async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = perf_counter()
+        try:
+            response = await handler(request)
+        except web.HTTPNotFound:
+            response = web.Response(status=404, text="404 page not found\n")
+        resource = request.match_info.route.resource
+        metrics.request(resource.canonical if resource else "/*", response.status, perf_counter() - started)
+        return response
+
+    return observed

@@ -1,0 +1,58 @@
+"""`/api/v1/status/…`: what the server is, how it was started, how it is doing."""
+
+import gc
+import os
+import socket
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+
+from aiohttp import web
+
+from promlike.api.context import Api, Phase
+from promlike.api.envelope import Answer, answer
+from promlike.api.params import Params
+from promlike.api.version import build_info
+
+
+async def buildinfo(api: Api, params: Params, request: web.Request) -> Answer:
+    return answer(build_info())
+
+
+async def config(api: Api, params: Params, request: web.Request) -> Answer:
+    return answer({"yaml": api.server.config_yaml})
+
+
+async def flags(api: Api, params: Params, request: web.Request) -> Answer:
+    return answer(dict(api.web.flags))
+
+
+async def runtimeinfo(api: Api, params: Params, request: web.Request) -> Answer:
+    return answer(
+        {
+            "startTime": _rfc3339(api.server.started_at),
+            "CWD": str(Path.cwd()),
+            "hostname": socket.gethostname(),
+            "serverTime": _rfc3339(time()),
+            "reloadConfigSuccess": api.server.config_loaded,
+            "lastConfigTime": _rfc3339(api.server.config_loaded_at),
+            "corruptionCount": 0,
+            "goroutineCount": threading.active_count(),
+            "GOMAXPROCS": os.cpu_count() or 1,
+            "GOMEMLIMIT": 0,
+            "GOGC": str(gc.get_threshold()[0]),
+            "GODEBUG": "",
+            "storageRetention": api.web.retention,
+        }
+    )
+
+
+async def walreplay(api: Api, params: Params, request: web.Request) -> Answer:
+    """Served while starting, too."""
+    done = api.server.phase is not Phase.STARTING
+    return answer({"min": 0, "max": 0, "current": 0, "state": "done" if done else "in progress"})
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,104 @@
+"""`/api/v1/targets`, `/targets/metadata`, `/scrape_pools`: what is scraped, and how that goes."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from promlike.api.context import Api
+from promlike.api.envelope import Answer, answer
+from promlike.api.errors import InvalidParameter, parameter
+from promlike.api.params import Params
+from promlike.api.selection import read_matchers
+from promlike.model.labels import Labels
+from promlike.model.matchers import Matcher
+from promlike.scrape.status import ActiveTarget, DroppedTarget
+
+STATES = ("any", "active", "dropped")
+NEVER = "0001-01-01T00:00:00Z"
+
+
+async def targets(api: Api, params: Params, request: web.Request) -> Answer:
+    state = params.text("state", "any").lower() or "any"
+    if state not in STATES:
+        raise InvalidParameter("state", f"{state} is not one of {', '.join(STATES)}")
+    pool = params.text("scrapePool")
+    active = [target for target in api.scrape.active_targets() if state != "dropped" and pool in ("", target.scrape_pool)]
+    dropped = [target for target in api.scrape.dropped_targets() if state != "active" and pool in ("", target.scrape_pool)]
+    counts: dict[str, int] = {}
+    for target in dropped:
+        counts[target.scrape_pool] = counts.get(target.scrape_pool, 0) + 1
+    return answer(
+        {
+            "activeTargets": [_active(target) for target in active],
+            "droppedTargets": [_dropped(target) for target in dropped],
+            "droppedTargetCounts": counts,
+        }
+    )
+
+
+async def scrape_pools(api: Api, params: Params, request: web.Request) -> Answer:
+    return answer({"scrapePools": sorted(api.scrape.scrape_pools())})
+
+
+async def targets_metadata(api: Api, params: Params, request: web.Request) -> Answer:
+    """Metadata is kept by metric, not by target: what is known of a metric is given for every matching target."""
+    limit = params.count("limit")
+    matchers: tuple[Matcher, ...] = ()
+    if params.text("match_target"):
+        with parameter("match_target"):
+            matchers = read_matchers(params.text("match_target"))
+    chosen = [target for target in api.scrape.active_targets() if _matches(target.labels, matchers)]
+    entries = list(_metadata(api, chosen, params.text("metric")))
+    return answer(entries if limit is None or limit < 0 else entries[:limit])
+
+
+def _metadata(api: Api, chosen: list[ActiveTarget], metric: str) -> Iterator[dict[str, object]]:
+    known = api.storage.metadata()
+    names = [metric] if metric else sorted(known)
+    for target in chosen:
+        labels = dict(target.labels)
+        for name in names:
+            for entry in known.get(name, ()):
+                about: dict[str, object] = {"target": labels, "type": entry.type, "help": entry.help, "unit": entry.unit}
+                yield about if metric else about | {"metric": name}
+
+
+def _matches(labels: Labels, matchers: tuple[Matcher, ...]) -> bool:
+    values = dict(labels)
+    return all(matcher.matches(values.get(matcher.name, "")) for matcher in matchers)
+
+
+def _active(target: ActiveTarget) -> dict[str, object]:
+    return {
+        "discoveredLabels": dict(target.discovered_labels),
+        "labels": dict(target.labels),
+        "scrapePool": target.scrape_pool,
+        "scrapeUrl": target.scrape_url,
+        "globalUrl": target.global_url,
+        "lastError": target.last_error,
+        "lastScrape": NEVER if target.last_scrape_ms is None else _rfc3339(target.last_scrape_ms),
+        "lastScrapeDuration": target.last_scrape_duration_s,
+        "health": target.health.value,
+        "scrapeInterval": _go_duration(target.scrape_interval_ms),
+        "scrapeTimeout": _go_duration(target.scrape_timeout_ms),
+    }
+
+
+def _dropped(target: DroppedTarget) -> dict[str, object]:
+    return {"discoveredLabels": dict(target.discovered_labels), "scrapePool": target.scrape_pool}
+
+
+def _rfc3339(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _go_duration(ms: int) -> str:
+    """`1m0s`, as Go prints a duration."""
+    seconds, rest = divmod(ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    fraction = f"{rest / 1000:g}"[1:] if rest else ""
+    if not (hours or minutes or seconds):
+        return f"{rest}ms" if rest else "0s"
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds}{fraction}s"

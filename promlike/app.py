@@ -1,0 +1,240 @@
+"""The server: the only place that constructs and connects. Reads in start order; what starts last stops first."""
+
+import asyncio
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from time import monotonic, time
+
+import uvloop
+from aiohttp import web
+
+from promlike import __version__
+from promlike.api.context import Api, Phase, ServerState, WebOptions
+from promlike.api.own_metrics import OwnMetrics
+from promlike.api.part_metrics import remote_write_metrics, storage_metrics
+from promlike.api.routes import build_application
+from promlike.config.load import builtin_config, load_config, to_yaml
+from promlike.config.root import Config
+from promlike.errors import ConfigError, PromlikeError
+from promlike.kernel import compile_kernels
+from promlike.process import StartError, bound_sockets, locked_folder, shown_address
+from promlike.promql.engine import Engine
+from promlike.promql.options import EngineOptions
+from promlike.remote_write.handler import write_handler
+from promlike.remote_write.receiver import RemoteWriteReceiver
+from promlike.storage.duckdb.store import DuckDBStore
+from promlike.storage.options import StorageOptions
+from promlike.storage.storage import Storage
+from promlike.storage.store import Store
+
+log = getLogger(__name__)
+
+SHUTDOWN_SECONDS = 10.0
+"""How long requests in flight may take once the server stops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What the command line decides."""
+
+    config_file: Path
+    config_required: bool
+    listen: Sequence[str]
+    data_dir: Path
+    storage_url: str
+    head_window_ms: int
+    flush_interval_ms: int
+    retention_ms: int
+    retention_bytes: int
+    remote_write: bool
+    threads: int
+    query: EngineOptions
+    web: WebOptions
+
+
+def run(options: ServerOptions) -> int:
+    """Serve until a signal or a request ends it; returns the exit code. Errors of starting and stopping are one log line each."""
+    try:
+        config = read_config(options)
+        with locked_folder(options.data_dir), bound_sockets(options.listen) as sockets:
+            prepare_kernels()
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve(options, config, sockets))
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("the configuration is invalid: %s", problem)
+        return 1
+    except PromlikeError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+def read_config(options: ServerOptions) -> Config:
+    """The configuration file, or the built-in one when none was asked for and none is there. Raises ConfigError."""
+    if options.config_required or options.config_file.exists():
+        config = load_config(options.config_file)
+    else:
+        port = options.listen[0].rpartition(":")[2]
+        config = builtin_config(f"localhost:{port}")
+        log.info("no configuration file, scraping only this server", extra={"looked_for": options.config_file})
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    return config
+
+
+async def serve(options: ServerOptions, config: Config, sockets: Sequence[socket.socket]) -> None:
+    """Construct on the loop that everything will run on."""
+    await Server(options, config).serve(sockets)
+
+
+def prepare_kernels() -> None:
+    """Load every kernel before the first request; only the first start on a machine compiles them, and says so."""
+    started = told = monotonic()
+
+    def progress(name: str, done: int, total: int) -> None:
+        nonlocal told
+        if monotonic() - told > 1.0:
+            told = monotonic()
+            log.info("compiling kernels for this machine, once", extra={"done": done, "of": total, "now": name.rpartition(".")[2]})
+
+    count = compile_kernels(progress=progress)
+    log.debug("kernels ready", extra={"count": count, "seconds": round(monotonic() - started, 2)})
+
+
+def storage_options(options: ServerOptions) -> StorageOptions:
+    """What storage needs of the options."""
+    return StorageOptions(
+        data_dir=options.data_dir,
+        head_window_ms=options.head_window_ms,
+        flush_interval_ms=options.flush_interval_ms,
+        retention_ms=options.retention_ms,
+    )
+
+
+def make_store(url: str) -> Store:
+    """The store of a URL. Raises StartError."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "duckdb" and rest:
+        return DuckDBStore(Path(rest))
+    if scheme in ("postgresql", "postgres"):
+        raise StartError("--storage.url: the TimescaleDB store is not available in this version of promlike; use duckdb:PATH")
+    raise StartError(f"--storage.url: {shown_url(url)!r} is neither duckdb:PATH nor postgresql://…")
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
+class Server:
+    """Everything that runs, and what connects it."""
+
+    def __init__(self, options: ServerOptions, config: Config) -> None:
+        self._options = options
+        self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._state = ServerState(config_yaml=to_yaml(config), config_loaded_at=time())
+        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
+        self._engine = Engine(options.query, self._pool)
+        self._storage = Storage(storage_options(options), make_store(options.storage_url))
+        self._receiver = RemoteWriteReceiver(self._storage)
+        self._metrics = OwnMetrics()
+        self._metrics.add(lambda: storage_metrics(self._storage))
+        self._metrics.add(lambda: remote_write_metrics(self._receiver.counters))
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Start from top to bottom, wait for the end, stop from bottom to top."""
+        started = monotonic()
+        self._handle_signals()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._pool.shutdown)
+            stack.callback(self._engine.close)
+            # Stops after HTTP although HTTP starts first: it answers /-/healthy, and 503 to the rest, while the WAL is replayed.
+            stack.push_async_callback(self._storage.close)
+            await stack.enter_async_context(self._listening(sockets))
+            await self._storage.open()
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(self._storage.run(), name="storage"),
+                    tasks.create_task(self._reload_on_signal(), name="reload"),
+                ]
+                self._state.phase = Phase.READY
+                log.info(
+                    "ready",
+                    extra={
+                        "version": __version__,
+                        "address": ",".join(shown_address(bound) for bound in sockets),
+                        "store": shown_url(self._options.storage_url),
+                        "seconds": round(monotonic() - started, 2),
+                    },
+                )
+                await self._stop.wait()
+                self._state.phase = Phase.STOPPING
+                log.info("stopping")
+                for task in running:
+                    task.cancel()
+        log.info("stopped")
+
+    @asynccontextmanager
+    async def _listening(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+        """Serve HTTP. A request whose client goes away is cancelled, and its query with it."""
+        application = build_application(
+            Api(
+                engine=self._engine,
+                storage=self._storage,
+                query_options=self._options.query,
+                web=self._options.web,
+                server=self._state,
+                metrics=self._metrics,
+                reload=self.reload,
+                stop=self._stop.set,
+            ),
+            remote_write=write_handler(self._receiver) if self._options.remote_write else None,
+        )
+        runner = web.AppRunner(
+            application,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=self._options.web.keepalive_seconds,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        await runner.setup()
+        try:
+            for bound in sockets:
+                await web.SockSite(runner, bound, backlog=512).start()
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def reload(self) -> None:
+        """Read the configuration again; an invalid one changes nothing and raises ConfigError."""
+        self._state.config_loaded = False
+        config = await asyncio.to_thread(read_config, self._options)
+        self._state.config_yaml = to_yaml(config)
+        self._state.config_loaded = True
+        self._state.config_loaded_at = time()
+        log.info("configuration loaded", extra={"file": self._options.config_file})
+
+    async def _reload_on_signal(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            try:
+                await self.reload()
+            except ConfigError as error:
+                for problem in error.problems:
+                    log.error("the configuration was not loaded, the old one stays: %s", problem)
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)

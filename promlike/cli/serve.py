@@ -1,0 +1,77 @@
+"""`promlike serve`: flags to options, then the server."""
+
+import os
+import sys
+from collections.abc import Sequence
+from logging import getLogger
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from promlike.api.context import WebOptions
+from promlike.app import ServerOptions, run
+from promlike.cli.features import parse_features
+from promlike.cli.flags import SERVE_FLAGS, FlagError, FlagValues, parse_flags
+from promlike.cli.logging import configure_logging
+from promlike.promql.options import EngineOptions
+
+log = getLogger(__name__)
+
+
+def serve(words: Sequence[str]) -> int:
+    """Exit code of the server."""
+    try:
+        flags = parse_flags(words)
+        configure_logging(level=flags.text("log.level"), log_format=flags.text("log.format"))
+        options = server_options(flags)
+    except FlagError as error:
+        print(f"promlike: {error}", file=sys.stderr)
+        return 2
+    for flag in SERVE_FLAGS:
+        if flag.name in flags.given and not flag.acted_on:
+            log.warning("flag accepted, but not acted on", extra={"flag": f"--{flag.name}"})
+    return run(options)
+
+
+def server_options(flags: FlagValues) -> ServerOptions:
+    """Raise FlagError where values do not fit together."""
+    data_dir = Path(flags.text("storage.tsdb.path"))
+    external_url = flags.text("web.external-url")
+    if external_url and urlsplit(external_url).scheme not in ("http", "https"):
+        raise FlagError(f"flag --web.external-url: {external_url!r} is not an http or https URL")
+    return ServerOptions(
+        config_file=Path(flags.text("config.file")),
+        config_required="config.file" in flags.given,
+        listen=flags.lists["web.listen-address"],
+        data_dir=data_dir,
+        storage_url=flags.text("storage.url") or f"duckdb:{data_dir / 'promlike.duckdb'}",
+        head_window_ms=flags.duration_ms("storage.head-window"),
+        flush_interval_ms=flags.duration_ms("storage.flush-interval"),
+        retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
+        retention_bytes=flags.bytes("storage.tsdb.retention.size"),
+        remote_write=flags.boolean("web.enable-remote-write-receiver"),
+        threads=os.cpu_count() or 1,
+        query=EngineOptions(
+            lookback_ms=flags.duration_ms("query.lookback-delta"),
+            timeout_seconds=flags.duration_ms("query.timeout") / 1000,
+            max_samples=flags.integer("query.max-samples"),
+            max_concurrency=flags.integer("query.max-concurrency"),
+            features=parse_features(flags.lists["enable-feature"]),
+        ),
+        web=WebOptions(
+            flags=flags.texts,
+            route_prefix=_prefix(flags.text("web.route-prefix") or urlsplit(external_url).path),
+            external_url=external_url,
+            page_title=flags.text("web.page-title"),
+            cors_origin=flags.text("web.cors.origin"),
+            keepalive_seconds=flags.duration_ms("web.read-timeout") / 1000,
+            enable_lifecycle=flags.boolean("web.enable-lifecycle"),
+            enable_admin_api=flags.boolean("web.enable-admin-api"),
+            retention=flags.text("storage.tsdb.retention.time"),
+        ),
+    )
+
+
+def _prefix(path: str) -> str:
+    """`/prometheus`, or "" for the root."""
+    bare = path.strip("/")
+    return f"/{bare}" if bare else ""

@@ -1,0 +1,67 @@
+"""What the server takes from the operating system before it starts: its data folder and its sockets."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from promlike.errors import PromlikeError
+
+
+class StartError(PromlikeError):
+    """The server cannot start; the message says what to change."""
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Own the data folder: created when missing, locked so that no second server shares it, unlocked when the process ends in any way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise StartError(f"cannot use the data folder {folder}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip()
+            raise StartError(f"the data folder {folder} is in use by another server{f' (pid {owner})' if owner else ''}") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def bound_sockets(addresses: Sequence[str]) -> Iterator[list[socket.socket]]:
+    """Sockets bound to `host:port` addresses, not yet listening; closed at the end."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(_bound(address)) for address in addresses]
+
+
+def _bound(address: str) -> socket.socket:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise StartError(f"cannot listen on {address!r}: write HOST:PORT")
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(bare or "0.0.0.0", int(port), type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
+    except OSError as error:
+        bound.close()
+        raise StartError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+    return bound
+
+
+def shown_address(bound: socket.socket) -> str:
+    """`host:port` as bound, with the port the system chose for 0."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
