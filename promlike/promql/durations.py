@@ -40,14 +40,19 @@ def resolve(duration: DurationExpr, *, start_ms: int, end_ms: int, step_ms: int,
 
 def check_constant(duration: DurationExpr, *, positive: bool) -> None:
     """Raise SyntaxProblem when a duration that depends on no time is out of its range already."""
+    constant_ms(duration, positive=positive)
+
+
+def constant_ms(duration: DurationExpr, *, positive: bool = False) -> int | None:
+    """Milliseconds of a duration that depends on no time, None for others. Raise SyntaxProblem as `check_constant`."""
 
     def unknown(name: str) -> float:
         raise NotConstant
 
     try:
-        _in_ms(duration, unknown, positive)
+        return _in_ms(duration, unknown, positive)
     except NotConstant:
-        return
+        return None
 
 
 def normalize(duration: DurationExpr) -> DurationExpr:

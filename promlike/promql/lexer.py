@@ -22,7 +22,7 @@ _OUTSIDE = re.compile(
     |(?P<WORD>[a-zA-Z_:][a-zA-Z0-9_:]*)
     |{_NUMBER}
     |{_STRING}
-    |(?P<COMPARISON>==|!=|<=|>=|</|>/|[<>](?!/))
+    |(?P<COMPARISON>==|!=|<=|>=|</|>/|[<>])
     |(?P<SIGN>[+-])
     |(?P<ARITHMETIC>[*/%^])
     |(?P<COMMA>,)|(?P<LEFT_PAREN>\()|(?P<RIGHT_PAREN>\))|(?P<LEFT_BRACE>\{{)|(?P<LEFT_BRACKET>\[)
@@ -66,7 +66,7 @@ _KEYWORDS = {
 
 _OPERATORS = frozenset({"COMPARISON", "SIGN", "ARITHMETIC", "SET_OPERATOR", "ATAN2"})
 _BEFORE_OPERAND = _OPERATORS | {"", "LEFT_PAREN", "COMMA"}
-_ENDS_NAME = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[]|[+-](?!\s*[0-9.]))")
+_ENDS_OPERAND = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[])")
 _ENDS_MATCHING_NAME = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[{+-])")
 _OPENS_PAREN = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+\(")
 
@@ -135,7 +135,7 @@ def _word(text: str, start: int, end: int, previous: str) -> str:
     if kind in ("ON", "GROUP"):
         return "IDENTIFIER" if previous in _BEFORE_OPERAND and _ENDS_MATCHING_NAME.match(text, end) else kind
     if kind == "BOOL" and previous in _BEFORE_OPERAND:
-        return "BOOL" if previous in _OPERATORS and not _ENDS_NAME.match(text, end) else "IDENTIFIER"
+        return "BOOL" if previous in _OPERATORS and not _ENDS_OPERAND.match(text, end) else "IDENTIFIER"
     return kind
 
 
@@ -151,6 +151,8 @@ def _number(text: str, start: int, end: int) -> tuple[str, int]:
 
 def _no_token(text: str, offset: int, scan: object) -> SyntaxProblem:
     char = text[offset]
+    if scan == _IN_BRACKETS.match:
+        return SyntaxProblem(f"unexpected character in duration expression: '{char}'", offset)
     if char in "\"'":
         return SyntaxProblem("unterminated quoted string", offset)
     if char == "`":
@@ -161,8 +163,6 @@ def _no_token(text: str, offset: int, scan: object) -> SyntaxProblem:
         if char == "{":
             return SyntaxProblem("unexpected left brace '{'", offset)
         return SyntaxProblem(f"unexpected character inside braces: '{char}'", offset)
-    if scan == _IN_BRACKETS.match:
-        return SyntaxProblem(f"unexpected character in duration expression: '{char}'", offset)
     if char in "=!":
         return SyntaxProblem(f"unexpected character after '{char}': '{text[offset + 1 : offset + 2]}'", offset)
     if char == "]":

@@ -6,11 +6,15 @@ from decimal import Decimal
 
 from promlike.errors import BadRequest
 from promlike.model.durations import format_duration, parse_duration
+from promlike.model.labels import quote
 from promlike.promql.position import SyntaxProblem
 
 DURATION_TEXT = re.compile(r"(?:\d+(?:ms|[smhdwy]))+", re.ASCII)
 
 _UNDERSCORES = re.compile(r"(?<=[0-9a-fA-FxX])_(?=[0-9a-fA-F])")
+_LONGEST_DURATION = 500
+"""Characters; Python refuses to read integers of some thousand digits."""
+
 _OCTAL = re.compile(r"0[0-7]+")
 
 _ESCAPE = re.compile(r"\\(?:([abfnrtv\\'\"])|([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.|\n|$))", re.DOTALL)
@@ -19,24 +23,34 @@ _SIMPLE_ESCAPES = dict(zip("abfnrtv\\'\"", "\a\b\f\n\r\t\v\\'\"", strict=True))
 
 def parse_number(text: str, offset: int) -> float:
     """The value of a number: decimal, exponent, hexadecimal, octal with a leading 0, `_` between digits, Inf and NaN in any case."""
-    plain = _UNDERSCORES.sub("", text)
-    lower = plain.lower()
+    plain = _UNDERSCORES.sub("", text).lower()
+    if plain in ("inf", "nan"):
+        return math.inf if plain == "inf" else math.nan  # one NaN object for all, so that trees with it compare equal
+    value = _value(plain)
+    if value is None:
+        raise SyntaxProblem(f"bad number or duration syntax: {quote(text)}", offset)
+    if math.isinf(value):
+        raise SyntaxProblem(f"error parsing number: {quote(text)} is out of range", offset)
+    return value
+
+
+def _value(plain: str) -> float | None:
     try:
-        if lower.startswith("0x"):
+        if plain.startswith("0x"):
             return float(int(plain[2:], 16))
         if _OCTAL.fullmatch(plain):
             return float(int(plain, 8))
-        if "_" not in plain:
-            return float(plain)
+        return float(plain) if "_" not in plain else None
     except ValueError:
-        pass
+        return None
     except OverflowError:
         return math.inf
-    raise SyntaxProblem(f'bad number or duration syntax: "{text}"', offset)
 
 
 def parse_seconds(text: str, offset: int) -> float:
     """The seconds of a duration such as `1h30m`."""
+    if len(text) > _LONGEST_DURATION:
+        raise SyntaxProblem(f"duration out of range: {quote(text)}", offset)
     try:
         return parse_duration(text) / 1000
     except BadRequest as error:

@@ -10,11 +10,12 @@ from lark import Lark, UnexpectedToken
 
 from promlike.errors import ParseError
 from promlike.promql.ast import Expr
-from promlike.promql.builder import MAX_DEPTH, Builder
 from promlike.promql.check import check
 from promlike.promql.lexer import PromLexer
 from promlike.promql.options import Features
 from promlike.promql.position import SyntaxProblem, position
+from promlike.promql.tree import Builder
+from promlike.promql.tree.parts import MAX_DEPTH, Built
 from promlike.promql.unexpected import describe
 
 CACHED_QUERIES = 4096
@@ -40,7 +41,7 @@ def _cached(text: str, features: Features) -> Expr:
 
 def _parse(text: str, features: Features) -> Expr:
     try:
-        expr = _parser()(text)
+        expr = _parser()(text).expr
         check(expr, text, features)
     except UnexpectedToken as error:
         message, offset = describe(error, text)
@@ -53,8 +54,8 @@ def _parse(text: str, features: Features) -> Expr:
 
 
 @lru_cache(maxsize=1)
-def _parser() -> Callable[[str], Expr]:
+def _parser() -> Callable[[str], Built]:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), MAX_DEPTH * _FRAMES_PER_LEVEL))
     grammar = files("promlike.promql").joinpath("grammar.lark").read_text("utf-8")
     lark = Lark(grammar, parser="lalr", lexer=PromLexer, transformer=Builder(), maybe_placeholders=False)
-    return cast(Callable[[str], Expr], lark.parse)  # the transformer returns the tree
+    return cast(Callable[[str], Built], lark.parse)  # the transformer returns what its start rule returns
