@@ -6,6 +6,7 @@ from promlike.config.values import TEXT, Kind, checked
 from promlike.errors import BadRequest
 from promlike.model.matchers import compile_regex
 
+LEGACY_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 LEGACY_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 

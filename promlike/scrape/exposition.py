@@ -31,8 +31,8 @@ class ExpositionError(PromlikeError):
 class Exposition:
     """What one pass found: N samples as `which int32[N]`, `ts_ms int64[N]`, `values float64[N]` (see `kernels.scan`).
 
-    `unseen int64[K, 3]`: start and end of the bytes of a series not in the table, and its sample. `metadata int64[M, 2]`: HELP, TYPE and UNIT
-    lines, whose content has the hash `metadata_hash`.
+    `unseen int64[K, 3]`: start and end of the bytes of a series not in the table, and its sample. `metadata int64[M, 3]`: HELP, TYPE and
+    UNIT lines and the sample after them, whose content has the hash `metadata_hash`.
     """
 
     body: Bytes
@@ -78,7 +78,19 @@ def read_exposition(body: bytearray, table: SeriesTable, *, openmetrics: bool) -
     arrays = table.arrays
     counts[kernels.ENTRY] = arrays.last
     scan(
-        data, size, int(openmetrics), arrays.slots, arrays.entries, arrays.used, arrays.arena, table.seed, which, ts_ms, values, spans, counts
+        data,
+        size,
+        int(openmetrics),
+        arrays.slots,
+        arrays.entries,
+        arrays.used,
+        arrays.arena,
+        table.seed,
+        which,
+        ts_ms,
+        values,
+        spans,
+        counts,
     )
     arrays.last = int(counts[kernels.ENTRY])
     samples = int(counts[kernels.SAMPLES])
@@ -95,7 +107,7 @@ def read_exposition(body: bytearray, table: SeriesTable, *, openmetrics: bool) -
         ts_ms=ts_ms[:samples],
         values=values[:samples],
         unseen=np.ascontiguousarray(spans[kinds == kernels.UNSEEN, 1:]),
-        metadata=spans[kinds == kernels.METADATA, 1:3],
+        metadata=spans[kinds == kernels.METADATA, 1:],
         metadata_hash=int(counts[kernels.METADATA_HASH]),
     )
     _read_numbers(found, spans[(kinds == kernels.VALUE) | (kinds == kernels.TIME)])

@@ -1,8 +1,8 @@
 """Kernels of scraping: one pass over the text of an exposition, and what becomes of its samples.
 
-A body is `uint8[n + PADDING]`, the padding zero, so that looking a few bytes ahead needs no bound of its own. Indices into bytes are unsigned,
-as in `remote_write/kernels.py`, whose table of series (slots, entries, used, arena) is read here too. The helpers that read that table
-stand here again, because Numba's on-disk cache notices changes of a kernel's own file only.
+A body is `uint8[n + PADDING]`, the padding zero, so that looking a few bytes ahead needs no bound of its own. Indices into bytes are
+unsigned, as in `remote_write/kernels.py`, whose table of series (slots, entries, used, arena) is read here too. The helpers that read that
+table stand here again, because Numba's on-disk cache notices changes of a kernel's own file only.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ OK, BAD_LINE, NO_VALUE, AFTER_VALUE, NO_SERIES, BLANK_LINE, UNKNOWN_COMMENT, AFT
 
 COUNTS = 7
 STATUS, SAMPLES, SPANS, POSITION, ENTRY, METADATA_HASH, EOF = range(COUNTS)
-"""Places in `counts int64[COUNTS]`. ENTRY is the last series found, going in and out, so that the order of the last scrape helps the next."""
+"""Places in `counts int64[COUNTS]`. ENTRY is the last series found, going in and out: the order of one scrape helps the next."""
 
 UNSEEN, VALUE, TIME, METADATA = range(4)
 """Kinds of span: a series not in the table; a value or a time that is read in Python; a HELP, TYPE or UNIT line."""
@@ -122,7 +122,7 @@ def is_name_byte(byte: int) -> bool:
 
 @inlined
 def braces_end(body: Bytes, at: Index, size: int) -> Index:
-    """The position after the `}` of the label set whose `{` stands before `at`; -1 when its line ends first. Quoted text may hold anything."""
+    """The position after the `}` of the label set whose `{` stands before `at`; -1 when its line ends first. Quotes may hold anything."""
     while at < size:
         byte = body[np.uint64(at)]
         if byte == CLOSE:
@@ -195,7 +195,7 @@ def plain_number(body: Bytes, start: Index, end: Index) -> tuple[float, bool]:
             byte = body[np.uint64(at)]
             if byte < 48 or byte > 57:
                 return 0.0, False
-            written = written * 10 + np.int64(byte) - 48
+            written = written * 10 + int(byte) - 48
             at += 1
         exponent += -written if down else written
     if mantissa > np.uint64(1) << np.uint64(53) or exponent < -22 or exponent > 22:
@@ -262,8 +262,8 @@ def scan(
 ) -> None:
     """Read the exposition in `body[:size]` into columns; stop at the first bad line.
 
-    Sample k: `which[k]` is the slot of its series or DROPPED, or -2 - i where `spans[i]` names a series not in the table; `ts_ms[k]` its time
-    or NO_TIME; `values[k]`. `spans int64[*, 4]`, of which four a line are enough, are kind, start, end and k. `counts` as above.
+    Sample k: `which[k]` is the slot of its series or DROPPED, or -2 - i where `spans[i]` names a series not in the table; `ts_ms[k]` its
+    time or NO_TIME; `values[k]`. `spans int64[*, 4]`, of which three a line are enough, are kind, start, end and k. `counts` as above.
     """
     k = 0
     found = 0
@@ -372,7 +372,12 @@ def scan(
                 found += 1
             begin = skip_blanks(body, at)
         if begin < size and body[np.uint64(begin)] != NEWLINE:
-            exemplar = openmetrics and body[np.uint64(begin)] == HASH and body[np.uint64(begin + 1)] == SPACE and body[np.uint64(begin + 2)] == OPEN
+            exemplar = (
+                openmetrics
+                and body[np.uint64(begin)] == HASH
+                and body[np.uint64(begin + 1)] == SPACE
+                and body[np.uint64(begin + 2)] == OPEN
+            )
             if not exemplar:
                 status = AFTER_VALUE
                 break

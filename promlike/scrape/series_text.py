@@ -46,7 +46,7 @@ def _parse_labels(text: str, at: int, pairs: LabelPairs) -> None:
     while not _CLOSED.fullmatch(text, at):
         item = _ITEM.match(text, at)
         if item is None:
-            raise ValueError(f"label name=\"value\" expected at {text[at : at + 40]!r}")
+            raise ValueError(f'label name="value" expected at {text[at : at + 40]!r}')
         plain, quoted, value, after = item.groups()
         name = plain if plain is not None else unescape(quoted)
         if value is not None:

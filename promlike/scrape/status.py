@@ -47,7 +47,6 @@ class ScrapeCounters:
     scrape_pools_total: int = 0
     scrape_pools_failed_total: int = 0
     scrape_pool_reloads_total: int = 0
-    scrape_pool_reloads_failed_total: int = 0
     scrape_pool_exceeded_target_limit_total: int = 0
     scrapes_exceeded_body_size_limit_total: int = 0
     scrapes_exceeded_sample_limit_total: int = 0

@@ -1,0 +1,158 @@
+"""The samples of one target: from the bytes of an answer to columns for the sink. Knows nothing of HTTP and of time."""
+
+import asyncio
+from dataclasses import dataclass, field
+from logging import getLogger
+
+import numpy as np
+
+from promlike.config.scrape import ScrapeConfig
+from promlike.errors import PromlikeError, SampleRejected
+from promlike.model.blocks import STALE_NAN, Float64, Int32, Int64
+from promlike.model.labels import Labels
+from promlike.scrape.exposition import Exposition, read_exposition
+from promlike.scrape.metadata_text import Families
+from promlike.scrape.sample_labels import SampleLabels
+from promlike.scrape.series_cache import SeriesCache
+from promlike.scrape.series_text import parse_series
+from promlike.scrape.status import ScrapeCounters
+from promlike.storage.store import Metadata, SampleSink
+
+log = getLogger(__name__)
+
+NEW_SERIES_AT_ONCE = 256
+"""How many new series are read before the event loop gets a turn: about 3 ms."""
+
+
+class SampleLimitExceeded(PromlikeError):
+    """More samples than sample_limit allows; the scrape fails as a whole."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ScrapeReport:
+    """What the series about a scrape say."""
+
+    scraped: int = 0
+    kept: int = 0
+    added: int = 0
+    body_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Columns:
+    """Samples for the sink: `refs int32[N]`, `ts_ms int64[N]`, `values float64[N]`."""
+
+    refs: Int32
+    ts_ms: Int64
+    values: Float64
+
+    @classmethod
+    def joined(cls, *parts: "Columns") -> "Columns":
+        return cls(
+            refs=np.concatenate([part.refs for part in parts]),
+            ts_ms=np.concatenate([part.ts_ms for part in parts]),
+            values=np.concatenate([part.values for part in parts]),
+        )
+
+    @classmethod
+    def at(cls, refs: Int32, ts_ms: int, values: Float64 | float) -> "Columns":
+        """One sample for each ref, all at one time."""
+        return cls(refs=refs, ts_ms=np.full(len(refs), ts_ms, np.int64), values=np.full(len(refs), values, np.float64))
+
+    @classmethod
+    def stale(cls, refs: Int32, ts_ms: int) -> "Columns":
+        """A stale marker for each ref."""
+        return cls.at(refs, ts_ms, STALE_NAN)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ingest:
+    """Turns the answers of one target into columns, one scrape after the other."""
+
+    config: ScrapeConfig
+    labels: SampleLabels
+    sink: SampleSink
+    counters: ScrapeCounters
+    cache: SeriesCache = field(default_factory=SeriesCache)
+    _metadata_hash: int | None = None
+    _reported: tuple[str, ...] = ()
+    _report_refs: list[int] = field(default_factory=list)
+
+    async def read(self, body: bytearray, *, openmetrics: bool, scrape_ms: int, report: ScrapeReport) -> tuple[Columns, list[Metadata]]:
+        """The samples to store, and the metadata when it changed. Fills `report` even when it raises.
+
+        Raise PromlikeError (ExpositionError, SampleLimitExceeded) when the scrape fails; nothing is remembered of it then.
+        """
+        report.body_bytes = len(body)
+        try:
+            found = read_exposition(body, self.cache.table, openmetrics=openmetrics)
+        except PromlikeError as error:
+            report.scraped = report.kept = getattr(error, "samples", 0)
+            raise
+        report.scraped = found.samples
+        series = await self._new_series(found)
+        metadata = self._changed_metadata(found)
+        report.kept = int((found.which >= 0).sum()) + sum(labels is not None for labels in series)
+        if 0 < self.config.sample_limit < report.kept:
+            self.counters.scrapes_exceeded_sample_limit_total += 1
+            raise SampleLimitExceeded(f"sample_limit exceeded: {report.kept} samples, {self.config.sample_limit} are allowed")
+        self._count_rejected(self.cache.retry_refused(found, self.sink))
+        for first in range(0, len(series), NEW_SERIES_AT_ONCE):
+            self._count_rejected(self.cache.enter(found, first, series[first : first + NEW_SERIES_AT_ONCE], self.sink))
+            await asyncio.sleep(0)
+        admitted = self.cache.admit(
+            found,
+            scrape_ms,
+            honor_times=self.config.honor_timestamps,
+            track_times=self.config.track_timestamps_staleness,
+        )
+        self.cache.trim(found.samples)
+        self._metadata_hash = found.metadata_hash
+        report.added = admitted.added
+        self._count_duplicates(admitted.duplicates)
+        return Columns(refs=admitted.refs, ts_ms=admitted.ts_ms, values=admitted.values), metadata
+
+    def report_refs(self, names: tuple[str, ...]) -> Int32:
+        """Refs of the series about the scrape itself. Raise SampleRejected when a limit forbids one."""
+        if self._reported != names:
+            self._report_refs = [self.sink.series_ref(self.labels.report(name)) for name in names]
+            self._reported = names
+        return np.array(self._report_refs, np.int32)
+
+    def known_report_refs(self) -> Int32:
+        """Refs of the series about the scrape that were stored so far."""
+        return np.array(self._report_refs, np.int32)
+
+    async def _new_series(self, found: Exposition) -> list[Labels | None]:
+        """Labels of the series not seen before, None where relabelling drops them."""
+        series: list[Labels | None] = []
+        for start, end, sample in found.unseen.tolist():
+            try:
+                series.append(self.labels.of(parse_series(found.text(start, end), openmetrics=found.openmetrics)))
+            except ValueError as error:
+                raise found.error(start, str(error), sample) from error
+            if len(series) % NEW_SERIES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return series
+
+    def _changed_metadata(self, found: Exposition) -> list[Metadata]:
+        if found.metadata_hash == self._metadata_hash:
+            return []
+        families = Families(openmetrics=found.openmetrics)
+        for start, end, sample in found.metadata.tolist():
+            try:
+                families.add(found.text(start, end))
+            except ValueError as error:
+                raise found.error(start, str(error), sample) from error
+        return families.metadata()
+
+    def _count_rejected(self, rejected: list[SampleRejected]) -> None:
+        for error in rejected:
+            self.counters.series_rejected_total[error.reason] += 1
+        if rejected:
+            log.warning("new series refused", extra={"job": self.config.job_name, "count": len(rejected), "first": str(rejected[0])})
+
+    def _count_duplicates(self, duplicates: int) -> None:
+        if duplicates:
+            self.counters.scrapes_sample_duplicate_timestamp_total += duplicates
+            log.warning("a target exposes the same series more than once", extra={"job": self.config.job_name, "samples": duplicates})

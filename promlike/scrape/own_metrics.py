@@ -1,0 +1,40 @@
+"""What scraping says about itself in `/metrics`, under Prometheus's names."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import fields
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from promlike.scrape.status import ActiveTarget, ScrapeCounters
+
+_HELP = {
+    "scrape_pools_total": "Pools that were started.",
+    "scrape_pools_failed_total": "Pools that failed and were started again.",
+    "scrape_pool_reloads_total": "Reloads of the configuration.",
+    "scrape_pool_exceeded_target_limit_total": "Times a job had more targets than target_limit allows.",
+    "scrapes_exceeded_body_size_limit_total": "Scrapes that failed for body_size_limit.",
+    "scrapes_exceeded_sample_limit_total": "Scrapes that failed for sample_limit.",
+    "scrapes_sample_duplicate_timestamp_total": "Samples left out because the target exposed their series before in the same scrape.",
+    "scrapes_sample_out_of_bounds_total": "Samples rejected for their timestamps.",
+    "scrapes_failed_total": "Scrapes that failed.",
+    "samples_total": "Samples stored by scrapes.",
+    "lost_scrapes_total": "Scrapes whose samples the storage could not take.",
+}
+
+
+def collect(counters: ScrapeCounters, jobs: Collection[str], targets: list[ActiveTarget]) -> Iterator[Metric]:
+    """All families, the jobs' target counts among them."""
+    for entry in fields(counters):
+        if entry.name in _HELP:
+            name = f"prometheus_target_{entry.name.removesuffix('_total')}"
+            yield CounterMetricFamily(name, _HELP[entry.name], value=getattr(counters, entry.name))
+    rejected = CounterMetricFamily("prometheus_target_series_rejected", "New series refused by the storage.", labels=["reason"])
+    for reason, count in sorted(counters.series_rejected_total.items()):
+        rejected.add_metric([reason], count)
+    yield rejected
+    active = Counter(target.scrape_pool for target in targets)
+    sizes = GaugeMetricFamily("prometheus_target_scrape_pool_targets", "Targets of a job.", labels=["scrape_job"])
+    for job in jobs:
+        sizes.add_metric([job], active[job])
+    yield sizes
