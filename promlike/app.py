@@ -24,7 +24,7 @@ from promlike.config.load import builtin_config, load_config, to_yaml
 from promlike.config.root import Config
 from promlike.errors import ConfigError, PromlikeError
 from promlike.kernel import compile_kernels
-from promlike.process import StartError, bound_sockets, locked_folder, shown_address
+from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.remote_write.handler import write_handler
@@ -63,7 +63,8 @@ def run(options: ServerOptions) -> int:
     """Serve until a signal or a request ends it; returns the exit code. Errors of starting and stopping are one log line each."""
     try:
         config = read_config(options)
-        with locked_folder(options.data_dir), bound_sockets(options.listen) as sockets:
+        make_folder(options.data_dir)
+        with bound_sockets(options.listen) as sockets:
             prepare_kernels()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(serve(options, config, sockets))

@@ -1,6 +1,5 @@
 """What the server takes from the operating system before it starts: its data folder and its sockets."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -14,25 +13,14 @@ class StartError(PromlikeError):
     """The server cannot start; the message says what to change."""
 
 
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Own the data folder: created when missing, locked so that no second server shares it, unlocked when the process ends in any way."""
+def make_folder(folder: Path) -> None:
+    """Create the data folder when it is missing. Raise StartError when it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
     except OSError as error:
         raise StartError(f"cannot use the data folder {folder}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            owner = lock.read().strip()
-            raise StartError(f"the data folder {folder} is in use by another server{f' (pid {owner})' if owner else ''}") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(f"cannot use the data folder {folder}: it cannot be written to")
 
 
 @contextmanager

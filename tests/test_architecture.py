@@ -26,8 +26,8 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 """From the ground up. A module imports its own package and what stands in a lower layer, lazy imports counted."""
 
-CATCH_ALL_ALLOWED = frozenset({"api/routes.py"})
-"""Where errors become responses; supervisors of tasks add themselves here."""
+CATCH_ALL_ALLOWED = frozenset({"api/routes.py", "scrape/loop.py", "scrape/service.py"})
+"""Where errors become responses, and loops that must outlive one failed round. Elsewhere, who catches everything raises it again."""
 
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.endswith("_pb2.py"))
 
@@ -111,7 +111,9 @@ def test_everything_is_caught_only_where_that_is_allowed() -> None:
         for path in SOURCES
         if str(path.relative_to(PACKAGE)) not in CATCH_ALL_ALLOWED
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
+        and not any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
     ]
     assert not wrong
 

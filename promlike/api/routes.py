@@ -16,12 +16,14 @@ from promlike.api.context import Api
 from promlike.api.envelope import Answer, respond, respond_error
 from promlike.api.errors import status_of
 from promlike.api.features import features
+from promlike.api.format_query import format_query
 from promlike.api.label_values import label_values
 from promlike.api.labels import labels
 from promlike.api.metadata import metadata
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.page import page
 from promlike.api.params import Params, read_params
+from promlike.api.parse_query import parse_query
 from promlike.api.query import query
 from promlike.api.query_exemplars import query_exemplars
 from promlike.api.query_range import query_range
@@ -40,6 +42,8 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET POST", "query", query),
     ("GET POST", "query_range", query_range),
     ("GET POST", "query_exemplars", query_exemplars),
+    ("GET POST", "format_query", format_query),
+    ("GET POST", "parse_query", parse_query),
     ("GET POST", "series", series),
     ("GET POST", "labels", labels),
     ("GET POST", "label/{name}/values", label_values),

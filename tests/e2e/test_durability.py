@@ -133,6 +133,6 @@ def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     with promlike(tmp_path) as server:
         second = subprocess.run(promlike_command(tmp_path, free_port()), capture_output=True, text=True, timeout=60, check=False)
         assert second.returncode == 1
-        assert f"is in use by another server (pid {server.process.pid})" in second.stderr
+        assert "is in use by another process" in second.stderr
         assert "Traceback" not in second.stderr
         assert server.get("/-/ready").status == 200
