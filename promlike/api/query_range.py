@@ -16,7 +16,13 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
     stats = params.text("stats")
     with api.deadline(params) as deadline, parameter("query"):
         result = await api.engine.range(
-            api.storage, params.text("query"), grid, deadline=deadline, lookback_ms=lookback_ms, with_stats=bool(stats)
+            api.storage,
+            params.text("query"),
+            grid,
+            end_ms=params.required_time_ms("end"),
+            deadline=deadline,
+            lookback_ms=lookback_ms,
+            with_stats=bool(stats),
         )
     api.metrics.query(result.stats)
     return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist())

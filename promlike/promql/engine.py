@@ -3,6 +3,7 @@
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, perf_counter
@@ -94,12 +95,16 @@ class Engine:
         query: str,
         grid: StepGrid,
         *,
+        end_ms: int | None = None,
         deadline: Deadline | None = None,
         lookback_ms: int | None = None,
         with_stats: bool = False,
     ) -> QueryResult:
-        """Evaluate at every time of the grid; as `instant`, and BadRequest when the expression is a string or a range vector."""
-        window = QueryWindow(start_ms=grid.start_ms, end_ms=grid.end_ms, step_ms=grid.step_ms)
+        """Evaluate at every time of the grid; as `instant`, and BadRequest when the expression is a string or a range vector.
+
+        `end_ms` is the end that was asked for, which need not be a step: `@ end()`, `end()` and `range()` speak of it.
+        """
+        window = QueryWindow(start_ms=grid.start_ms, end_ms=grid.end_ms if end_ms is None else end_ms, step_ms=grid.step_ms)
         prepared = await self._prepare(query, grid, window, deadline, lookback_ms, with_stats, is_range=True)
         return await self._run(source, prepared)
 
@@ -141,16 +146,15 @@ class Engine:
     async def _run(self, source: Queryable, query: _Query) -> QueryResult:
         queued = perf_counter()
         await self._enter(query.deadline)
-        try:
+        with ExitStack() as place:
+            place.callback(self._running.release)
             started = perf_counter()
             selection = await self._fetch(source, query)
             query = replace(query, queue_seconds=started - queued, fetch_seconds=perf_counter() - started)
             working = asyncio.get_running_loop().run_in_executor(self._pool, self._execute, query, selection)
-        except BaseException:
-            self._running.release()
-            raise
-        # A cancelled query keeps its place until its worker has noticed, so that the limit holds for what really runs.
-        working.add_done_callback(lambda _: self._running.release())
+            # A cancelled query keeps its place until its worker has noticed, so that the limit holds for what really runs.
+            kept = place.pop_all()
+            working.add_done_callback(lambda _: kept.close())
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
