@@ -49,6 +49,7 @@ def test_the_offset_in_force_is_added(part: DatePart) -> None:
     assert compute(part, values, zone) == expected
 
 
-def test_what_is_no_time_gives_some_number() -> None:
-    for part in DatePart:
-        assert all(math.isfinite(value) for value in compute(part, [math.nan, math.inf, -math.inf, 1e300]))
+def test_what_is_no_time_has_prometheuss_far_future() -> None:
+    expected = {DatePart.YEAR: 292277026596, DatePart.MONTH: 12, DatePart.DAY_OF_MONTH: 4, DatePart.HOUR: 15, DatePart.MINUTE: 30}
+    for part, value in expected.items():
+        assert compute(part, [math.nan, math.inf, -math.inf, 1e300, -1e19]) == [value] * 5

@@ -55,8 +55,8 @@ def log2(values: Float64) -> Float64:
 
 
 def log10(values: Float64) -> Float64:
-    """As Go computes it, from log2."""
-    return log2(values) * math.log10(2)
+    """As Go computes it, from the natural logarithm."""
+    return np.log(values) * (1 / math.log(10))
 
 
 def sgn(values: Float64) -> Float64:

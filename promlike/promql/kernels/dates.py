@@ -20,11 +20,9 @@ class DatePart(IntEnum):
 
 
 @inlined
-def _to_seconds(value: float) -> int:
-    """Truncate; what does not fit (or is NaN) becomes the smallest integer, as a conversion on x86-64 does."""
-    if -9223372036854775808.0 <= value < 9223372036854775808.0:
-        return int(value)
-    return -9223372036854775808
+def _is_time(value: float) -> bool:
+    """Does it fit 64 bits of seconds? NaN does not."""
+    return -9223372036854775808.0 < value < 9223372036854775808.0
 
 
 @inlined
@@ -59,11 +57,14 @@ def _of_day(days: int, part: int) -> int:
 @kernel("(f8[::1], i8[::1], i8[::1], i8, f8[::1])")
 def date_part(times: Float64, transitions: Int64, offsets: Int64, part: int, out: Float64) -> None:
     """`DatePart` part of `times float64[N]` seconds since 1970, in the zone that is `offsets[i]` seconds ahead of UTC from
-    `transitions[i]` on (int64[Z] each, sorted, Z >= 1; the first offset also holds before its transition)."""
+    `transitions[i]` on (int64[Z] each, sorted, Z >= 1; the first offset also holds before its transition).
+
+    What is no time has the date 2^63 seconds after 1970, as it has in Prometheus on x86-64.
+    """
     zones = len(transitions)
     zone = 0
     for i in range(len(times)):
-        seconds = _to_seconds(times[i])
+        seconds = int(times[i]) if _is_time(times[i]) else 0
         # Neighbouring values mostly share a zone interval, so the search starts from the last one.
         if (zone > 0 and seconds < transitions[zone]) or (zone + 1 < zones and seconds >= transitions[zone + 1]):
             low = 0
@@ -77,11 +78,15 @@ def date_part(times: Float64, transitions: Int64, offsets: Int64, part: int, out
             zone = max(low - 1, 0)
         seconds += offsets[zone]
         days = seconds // 86400
+        of_day = seconds - days * 86400
+        if not _is_time(times[i]):
+            days = 106751991167300
+            of_day = 55808
         if part == 5:
             out[i] = (days + 4) % 7
         elif part == 6:
-            out[i] = (seconds - days * 86400) // 3600
+            out[i] = of_day // 3600
         elif part == 7:
-            out[i] = (seconds - days * 86400) % 3600 // 60
+            out[i] = of_day % 3600 // 60
         else:
             out[i] = _of_day(days, part)
