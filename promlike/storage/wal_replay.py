@@ -96,7 +96,7 @@ def _record(data: memoryview, offset: int) -> tuple[RecordType, int] | str:
     start = offset + HEADER.size
     if zlib.crc32(data[start : start + length], kind) != crc:
         return f"the checksum of a record of {length} bytes does not fit"
-    if kind not in RecordType:
+    if kind not in frozenset(RecordType):
         return f"unknown record type {kind}"
     return RecordType(kind), length
 
