@@ -21,6 +21,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.api.encode",
     "promlike.remote_write.kernels",
     "promlike.scrape.kernels",
+    "promlike.storage.arrange",
     "promlike.storage.head_kernels",
     "promlike.storage.index_kernels",
     "promlike.storage.merge",

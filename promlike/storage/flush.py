@@ -19,7 +19,7 @@ from promlike.storage.wal import WalCommitter
 
 log = logging.getLogger(__name__)
 
-CHUNK_SAMPLES = 1_000_000
+CHUNK_SAMPLES = 250_000
 COLLECT_SERIES = 8192
 """Series whose blocks are collected before the loop gets its turn again."""
 

@@ -1,9 +1,9 @@
 """The head: recent samples of every series in memory, sorted by time, late samples included.
 
 One thread (the event loop's) writes; any thread reads without a lock. A reader copies the packed word of each series and is then
-unaffected by appends. What changes a chain other than at its end (a late sample, collection of old blocks) first makes the series' version
-odd and afterwards even again; a reader whose versions changed reads again. Collected blocks are reused only when every reader that may still
-walk them has finished.
+unaffected by appends. What changes a chain other than at its end (a late sample, collection of old blocks) first makes the version of the
+series odd and afterwards even again; a reader whose versions changed reads again. Collected blocks are reused only when every reader that
+may still walk them has finished.
 """
 
 import time
@@ -41,7 +41,9 @@ class HeadRead:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LateSamples:
-    """Samples at or before what is, or is just being, flushed: int32[N], int64[N], float64[N], sorted by (ref, time), the last write only."""
+    """Samples at or before what is, or is just being, flushed: int32[N], int64[N], float64[N], sorted by (ref, time), the last write
+    of each time only.
+    """
 
     refs: Int32
     ts_ms: Int64

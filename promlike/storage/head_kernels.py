@@ -28,10 +28,9 @@ def _take_block(pool: Int64, free: Int32) -> int:
     """A block from the free stack (pool[1] high), else the next never used (pool[0])."""
     if pool[1] > 0:
         pool[1] -= 1
-        return np.int64(free[pool[1]])
-    block = pool[0]
+        return int(free[pool[1]])
     pool[0] += 1
-    return block
+    return int(pool[0]) - 1
 
 
 @inlined

@@ -171,9 +171,9 @@ class Ingest:
 
     def _in_bounds(self, refs: Int32, ts_ms: Int64, values: Float64) -> tuple[Int32, Int64, Float64, int]:
         """The samples that are neither too old nor too far ahead, as kernels take them, and how many were left out."""
-        refs = np.require(refs, np.int32, "CW")
-        ts_ms = np.require(ts_ms, np.int64, "CW")
-        values = np.require(values, np.float64, "CW")
+        refs = np.require(refs, np.int32, ["C", "W"])
+        ts_ms = np.require(ts_ms, np.int64, ["C", "W"])
+        values = np.require(values, np.float64, ["C", "W"])
         if not len(refs):
             return refs, ts_ms, values, 0
         now, options = self._now_ms(), self._options

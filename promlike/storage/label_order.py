@@ -37,8 +37,8 @@ def label_order(codes: NDArray[np.int32], symbols: Symbols) -> Int64:
 def _ranks(codes: NDArray[np.int32], present: NDArray[np.bool_], continues: NDArray[np.bool_], symbols: Symbols) -> tuple[Int64, int]:
     """Ranks of one column and how many there may be.
 
-    At the first column where two series differ, one that lacks the label goes first when it has no further labels (`continues` false), as it
-    is then the beginning of the other; else it goes last, as its next label has a greater name.
+    At the first column where two series differ, one that lacks the label goes first when it has no further labels (`continues` false), as
+    it is then the beginning of the other; else it goes last, as its next label has a greater name.
     """
     first = codes[0] if len(codes) else 0
     if (codes == first).all() and (first or not continues.any() or continues.all()):

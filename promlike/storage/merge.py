@@ -3,11 +3,14 @@
 import numpy as np
 
 from promlike.kernel import kernel
-from promlike.model.blocks import Int32, Int64, SampleBlock
+from promlike.model.blocks import Int64, SampleBlock
 
 
 def merge_blocks(head: SampleBlock, stored: SampleBlock, rows: Int64) -> SampleBlock:
-    """The head's block with the stored samples of some of its rows: row i of `stored` belongs to row `rows[i]`. At equal times the head's wins."""
+    """The head's block with the stored samples of some of its rows: row i of `stored` belongs to row `rows[i]`.
+
+    At equal times the head's sample wins.
+    """
     counts = np.zeros(head.series + 1, np.int64)
     counts[rows + 1] = np.diff(stored.offsets)
     stored_offsets = np.cumsum(counts)
@@ -49,52 +52,4 @@ def merge_rows(
                 j += 1
             n += 1
         offsets[row + 1] = n
-    return n
-
-
-def arrange(rows: Int32, ts_ms: Int64, bits: Int64, series: int) -> SampleBlock:
-    """Samples in any order, of rows `int32[N]` in [0, series) or -1 (left out), as a block sorted by (row, time)."""
-    offsets = np.zeros(series + 1, np.int64)
-    ts_out, bits_out = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    total = arrange_rows(rows, ts_ms, bits, offsets, ts_out, bits_out)
-    return SampleBlock(ts_ms=ts_out[:total], values=bits_out[:total].view(np.float64), offsets=offsets)
-
-
-@kernel("(i4[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1])")
-def arrange_rows(rows: Int32, ts: Int64, bits: Int64, offsets: Int64, ts_out: Int64, bits_out: Int64) -> int:
-    """Counting sort by row, stable, then by time the rows that are out of order; of equal times the last is kept. Returns how many."""
-    series = len(offsets) - 1
-    for i in range(len(rows)):
-        if rows[i] >= 0:
-            offsets[rows[i] + 1] += 1
-    for row in range(series):
-        offsets[row + 1] += offsets[row]
-    place = offsets[:series].copy()
-    for i in range(len(rows)):
-        if rows[i] >= 0:
-            at = place[rows[i]]
-            ts_out[at] = ts[i]
-            bits_out[at] = bits[i]
-            place[rows[i]] = at + 1
-    n = 0
-    for row in range(series):
-        start, end = offsets[row], place[row]
-        rising = True
-        for i in range(start + 1, end):
-            if ts_out[i] <= ts_out[i - 1]:
-                rising = False
-                break
-        if not rising:
-            order = np.argsort(ts_out[start:end], kind="mergesort")
-            ts_out[start:end] = ts_out[start:end][order]
-            bits_out[start:end] = bits_out[start:end][order]
-        offsets[row] = n
-        for i in range(start, end):
-            if i > start and ts_out[i] == ts_out[i - 1]:
-                bits_out[n - 1] = bits_out[i]
-                continue
-            ts_out[n] = ts_out[i]
-            bits_out[n] = bits_out[i]
-            n += 1
-    offsets[series] = n
     return n

@@ -12,6 +12,7 @@ from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
+from promlike.storage.folder_lock import FolderLock
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
@@ -52,6 +53,7 @@ class Storage:
         self._retention = Retention(options, self._index, self._head, store, self._flusher, self.counters, now_ms)
         self._querier = Querier(self._index, self._head, store, self._retention.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
+        self._lock = FolderLock(options.data_dir)
         self._state = "new"
 
     async def open(self, progress: Callable[[str], None] = log.info) -> None:
@@ -59,11 +61,13 @@ class Storage:
         started = time.monotonic()
         folder = self.options.data_dir / "wal"
         folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
         await self._store.open()
         position = await self._store.load_position()
         await load_store(self._store, self._index, self._head, self._ingest)
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
-        next_segment = replay_wal(folder, position, self._index, self._head, self._ingest, self.counters, progress)
+        # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
+        next_segment = await asyncio.to_thread(replay_wal, folder, position, self._index, self._head, self._ingest, self.counters, progress)
         self._writer.open(next_segment)
         self._wal.applied = self._writer.position
         self._flusher.stored = None if self._head.unflushed or self._ingest.unstored else self._wal.applied
@@ -92,6 +96,7 @@ class Storage:
             self._labels.close()
             self._head.close()
             await self._store.close()
+            self._lock.release()
 
     async def flush(self) -> None:
         """Store everything that has been appended so far. Raises StorageError."""

@@ -1,8 +1,8 @@
 """The write-ahead log: what was appended is on disk before anybody is told so.
 
-Callers on the event loop hand in records; one write at a time runs in a thread, and takes along everything that came in meanwhile, so many
-callers share one sync. Segments are opened with O_DSYNC: a write returns when its bytes are on disk, in one system call, which matters because
-the thread has to win the GIL back after each.
+Callers on the event loop hand in records; one write at a time runs in a thread, and takes along everything that came in meanwhile, so
+many callers share one sync. Segments are opened with O_DSYNC: a write returns when its bytes are on disk, in one system call, which matters
+because the thread has to win the GIL back after each.
 """
 
 import asyncio

@@ -77,9 +77,12 @@ def decode_samples(payload: memoryview) -> SampleColumns:
     count, width, base = _SAMPLES.unpack_from(payload)
     at = _SAMPLES.size
     refs = np.frombuffer(payload, np.int32, count, at)
-    times = np.frombuffer(payload, np.uint32 if width == 4 else np.int64, count, at + 4 * count)
     values = np.frombuffer(payload, np.float64, count, at + (4 + width) * count)
-    return SampleColumns(refs=refs.copy(), ts_ms=times + np.int64(base) if width == 4 else times.copy(), values=values.copy())
+    if width == 4:
+        ts_ms = np.frombuffer(payload, np.uint32, count, at + 4 * count).astype(np.int64) + base
+    else:
+        ts_ms = np.frombuffer(payload, np.int64, count, at + 4 * count).copy()
+    return SampleColumns(refs=refs.copy(), ts_ms=ts_ms, values=values.copy())
 
 
 def decode_series(payload: memoryview) -> list[SeriesRecord]:

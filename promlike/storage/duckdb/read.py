@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import duckdb
 import numpy as np
 import orjson
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type information
+from numpy.typing import NDArray
 
-from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
+from promlike.model.blocks import Int32, SampleBlock
 from promlike.model.labels import labels
-from promlike.storage.merge import arrange
+from promlike.storage.arrange import arrange
 from promlike.storage.store import Metadata, SeriesRecord, StoreStats, WalPosition
 
 DENSE = 4
@@ -22,27 +24,19 @@ def read_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int, 
     """See `Store.read`."""
     if not len(refs) or start_ms >= end_ms:
         return SampleBlock.empty(len(refs))
-    with _wanted(cursor, refs) as condition:
-        table = _arrow(
-            cursor,
-            f"SELECT series_id, ts, value FROM samples WHERE ts > $start AND ts <= $end AND {condition}",
-            {"start": start_ms, "end": end_ms},
-        )
-    ids: Int32 = _column(table, 0)
-    ts_ms: Int64 = _column(table, 1)
-    values: Float64 = _column(table, 2)
-    low, high = int(refs.min()), int(refs.max())
-    rows = np.full(high - low + 1, -1, np.int32)
-    rows[refs - low] = np.arange(len(refs), dtype=np.int32)
-    return arrange(rows[ids - low], ts_ms, values.view(np.int64), len(refs))
+    with _wanted(cursor, refs) as wanted:
+        query = f"SELECT series_id, ts, value FROM samples {wanted} AND ts > $start AND ts <= $end"
+        table = cursor.sql(query, params={"start": start_ms, "end": end_ms}).to_arrow_table()
+    ids, ts_ms, values = (_column(column) for column in table.columns)
+    return arrange(refs, ids, ts_ms, values)
 
 
 def count_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int, end_ms: int) -> int:
     """See `Store.count`."""
     if not len(refs):
         return 0
-    with _wanted(cursor, refs) as condition:
-        return _integer(cursor.execute(f"SELECT count(*) FROM samples WHERE ts > $1 AND ts <= $2 AND {condition}", [start_ms, end_ms]))
+    with _wanted(cursor, refs) as wanted:
+        return _integer(cursor.execute(f"SELECT count(*) FROM samples {wanted} AND ts > $1 AND ts <= $2", [start_ms, end_ms]))
 
 
 def load_series(cursor: duckdb.DuckDBPyConnection) -> list[SeriesRecord]:
@@ -75,25 +69,26 @@ def load_stats(cursor: duckdb.DuckDBPyConnection) -> StoreStats:
 
 @contextmanager
 def _wanted(cursor: duckdb.DuckDBPyConnection, refs: Int32) -> Iterator[str]:
-    """A condition on `series_id` that keeps at least these refs: their span when it is dense, else a join with them."""
+    """What follows `FROM samples` to keep at least these refs: their span when it is dense, else a join with them.
+
+    (A join is twice as fast here as `series_id IN (SELECT …)`.)
+    """
     low, high = int(refs.min()), int(refs.max())
-    span = f"series_id BETWEEN {low} AND {high}"
     if high - low < DENSE * len(refs):
-        yield span
+        yield f"WHERE series_id BETWEEN {low} AND {high}"
         return
-    cursor.register("wanted_refs", pa.table({"id": pa.array(refs)}))
+    cursor.register("wanted", pa.table({"id": pa.array(refs)}))
     try:
-        yield f"{span} AND series_id IN (SELECT id FROM wanted_refs)"
+        yield "JOIN wanted ON id = series_id WHERE true"
     finally:
-        cursor.unregister("wanted_refs")
+        cursor.unregister("wanted")
 
 
-def _arrow(cursor: duckdb.DuckDBPyConnection, query: str, parameters: dict[str, int]) -> pa.Table:
-    return cursor.execute(query, parameters).to_arrow_table()
-
-
-def _column(table: pa.Table, column: int) -> np.ndarray:  # type: ignore[type-arg]  # the column decides
-    return table.column(column).to_numpy()
+def _column(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column as one writable array; what type, the query says."""
+    return (
+        np.concatenate([chunk.to_numpy() for chunk in column.chunks]) if column.num_chunks else np.empty(0, column.type.to_pandas_dtype())
+    )
 
 
 def _integer(result: duckdb.DuckDBPyConnection) -> int:

@@ -9,7 +9,9 @@ CREATE TABLE IF NOT EXISTS series_times (series_id INTEGER NOT NULL, min_ts BIGI
 CREATE TABLE IF NOT EXISTS metadata (metric VARCHAR NOT NULL, type VARCHAR NOT NULL, help VARCHAR NOT NULL, unit VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS state (key VARCHAR NOT NULL, value BIGINT NOT NULL);
 CREATE OR REPLACE VIEW sample AS
-    SELECT make_timestamptz(ts * 1000) AS time, metric, labels, value, series_id
+    SELECT make_timestamp(ts * 1000) AS time, metric, labels, value, series_id
     FROM samples JOIN series ON series.id = samples.series_id;
 """
-"""`samples` has no key: an index would cost more than the samples. `ts` is Unix time in milliseconds. The view `sample` is for people."""
+"""`samples` has no key: an index would cost more than the samples. `ts` is Unix time in milliseconds.
+The view `sample`, for people, shows UTC.
+"""

@@ -6,6 +6,7 @@ DuckDB's NumPy scan turns every NaN into NULL.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,20 +26,25 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SHRUNK_CACHE = "16MB"
+OUT_OF_MEMORY_ATTEMPTS = 4
+
 
 class DuckDBStore:
-    """A `Store` in the file `path`. `memory_limit` as DuckDB writes it, e.g. `"512MB"`."""
+    """A `Store` in the file `path`. `memory_limit` as DuckDB writes it, e.g. `"256MB"`."""
 
-    def __init__(self, path: Path, *, memory_limit: str = "512MB", threads: int = 2, readers: int = 4) -> None:
+    def __init__(self, path: Path, *, memory_limit: str = "256MB", threads: int = 2, readers: int = 4) -> None:
         self._path = path
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
             "threads": threads,
+            "autoinstall_known_extensions": False,  # a server must not wait for the network; before TimeZone, which is ICU's
+            "python_enable_replacements": False,
             "TimeZone": "UTC",
-            "autoinstall_known_extensions": False,
         }
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._broken = False
+        self._closed = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duckdb-write")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="duckdb-read")
 
@@ -47,6 +53,9 @@ class DuckDBStore:
         await self._on_writer("open its file", self._connect)
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._writer, self._disconnect)
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
@@ -62,6 +71,7 @@ class DuckDBStore:
 
     async def write(self, batch: FlushBatch) -> None:
         await self._change("write samples", lambda connection: write.write_batch(connection, batch))
+        await self._on_writer("shrink its cache", self._shrink_cache)
 
     async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
         return await self._read("read samples", lambda cursor: read_samples(cursor, refs, start_ms, end_ms))
@@ -87,7 +97,7 @@ class DuckDBStore:
             with translated(doing):
                 return work()
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer, translate)
+        return await self._in_thread(self._writer, translate)
 
     async def _change(self, doing: str, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Run a transaction on the writer's connection, all or nothing."""
@@ -112,10 +122,22 @@ class DuckDBStore:
         """Run a query on a cursor of its own, in a reader's thread."""
 
         def query() -> T:
-            with translated(doing), self._opened().cursor() as cursor:
-                return work(cursor)
+            for attempt in range(OUT_OF_MEMORY_ATTEMPTS):
+                try:
+                    with translated(doing), self._opened().cursor() as cursor:
+                        return work(cursor)
+                except StorageUnavailable as error:
+                    if not isinstance(error.__cause__, duckdb.OutOfMemoryException) or attempt == OUT_OF_MEMORY_ATTEMPTS - 1:
+                        raise
+                    time.sleep(0.02 * (attempt + 1))
+            raise StorageUnavailable(f"DuckDB has no memory to {doing}")
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, query)
+        return await self._in_thread(self._readers, query)
+
+    async def _in_thread(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise StorageUnavailable(f"the store {self._path} is closed")
+        return await asyncio.get_running_loop().run_in_executor(executor, work)
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
@@ -147,6 +169,19 @@ class DuckDBStore:
         except duckdb.Error as error:
             log.warning("DuckDB's connection is broken and will be opened anew: %s", error)
             self._broken = True
+
+    def _shrink_cache(self) -> None:
+        """Let go of the blocks that were just written: the head still holds their samples, so nobody will ask for them soon.
+
+        DuckDB evicts when its limit sinks. A reader that needs memory in that millisecond tries again (`_read`).
+        """
+        connection = self._opened()
+        try:
+            connection.execute(f"SET memory_limit = '{SHRUNK_CACHE}'")
+        except duckdb.OutOfMemoryException as error:
+            log.debug("DuckDB's cache stays as it is: %s", error)
+        finally:
+            connection.execute(f"SET memory_limit = '{self._config['memory_limit']}'")
 
     def _checkpoint(self) -> None:
         """Give deleted rows' space back. Beside running readers DuckDB refuses; the next time is soon enough."""

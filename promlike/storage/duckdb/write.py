@@ -3,8 +3,9 @@
 import duckdb
 import numpy as np
 import orjson
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type information
 
+from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME
 from promlike.storage.store import FlushBatch, SampleChunk, SeriesRecord
 
@@ -95,11 +96,7 @@ def _write_late(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> pa.
     return _times(refs[first], ts[first], ts[last])
 
 
-def _times(
-    refs: "np.ndarray[tuple[int], np.dtype[np.int32]]",
-    first: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    last: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-) -> pa.Table:
+def _times(refs: Int32, first: Int64, last: Int64) -> pa.Table:
     return pa.table({"series_id": pa.array(refs), "min_ts": pa.array(first), "max_ts": pa.array(last)})
 
 

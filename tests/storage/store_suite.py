@@ -1,0 +1,257 @@
+"""What every `Store` must do. A test module subclasses `StoreSuite` and provides the fixture `stores`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from promlike.errors import StorageError
+from promlike.model.blocks import STALE_NAN, SampleBlock
+from promlike.model.labels import Labels, labels
+from promlike.storage.store import FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+
+DAY_MS = 86_400_000
+START_MS = 1_700_000_000_000
+
+Stores = Callable[[], Awaitable[Store]]
+"""Opens a store on the same data each time it is called; the fixture closes them."""
+
+Samples = dict[int, list[tuple[int, float]]]
+
+
+def up(instance: str, **more: str) -> Labels:
+    return labels({"__name__": "up", "instance": instance, **more})
+
+
+def chunk(samples: Samples) -> SampleChunk:
+    refs = np.array(sorted(samples), np.int32)
+    rows = [samples[ref] for ref in sorted(samples)]
+    return SampleChunk(
+        refs=refs,
+        samples=SampleBlock(
+            ts_ms=np.array([ts for row in rows for ts, _ in row], np.int64),
+            values=np.array([value for row in rows for _, value in row], np.float64),
+            offsets=np.cumsum([0, *map(len, rows)]).astype(np.int64),
+        ),
+    )
+
+
+def batch(
+    samples: Samples | None = None,
+    *,
+    series: Sequence[SeriesRecord] = (),
+    late: Samples | None = None,
+    position: tuple[int, int] = (1, 8),
+    metadata: Sequence[Metadata] = (),
+) -> FlushBatch:
+    rows = [(ref, ts, value) for ref, row in sorted((late or {}).items()) for ts, value in sorted(row)]
+    return FlushBatch(
+        new_series=series,
+        chunks=[chunk(samples)] if samples else [],
+        late_refs=np.array([ref for ref, _, _ in rows], np.int32),
+        late_ts_ms=np.array([ts for _, ts, _ in rows], np.int64),
+        late_values=np.array([value for _, _, value in rows], np.float64),
+        position=WalPosition(segment=position[0], offset=position[1]),
+        metadata=metadata,
+    )
+
+
+def records(*instances: str) -> list[SeriesRecord]:
+    return [SeriesRecord(ref=ref, labels=up(instance)) for ref, instance in enumerate(instances)]
+
+
+async def read(store: Store, refs: Sequence[int], start_ms: int = 0, end_ms: int = 2**52) -> list[list[tuple[int, float]]]:
+    block = await store.read(np.array(refs, np.int32), start_ms, end_ms)
+    block.validate()
+    assert block.series == len(refs)
+    pairs = list(zip(block.ts_ms.tolist(), block.values.tolist(), strict=True))
+    return [pairs[a:b] for a, b in zip(block.offsets[:-1].tolist(), block.offsets[1:].tolist(), strict=True)]
+
+
+class StoreSuite:
+    """The tests; every store runs all of them."""
+
+    async def test_a_new_store_is_empty(self, stores: Stores) -> None:
+        store = await stores()
+        assert await store.load_series() == []
+        assert await store.load_metadata() == []
+        assert await store.load_position() is None
+        assert await read(store, [0, 7]) == [[], []]
+        stats = await store.stats()
+        assert (stats.series, stats.samples, stats.min_time_ms, stats.max_time_ms) == (0, 0, None, None)
+
+    async def test_what_was_written_is_read_back_row_for_row(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(
+            batch(
+                {0: [(START_MS, 1.0), (START_MS + 5, 2.0)], 1: [(START_MS + 1, 3.0)], 2: [(START_MS, 4.0)]}, series=records("a", "b", "c")
+            )
+        )
+        assert await read(store, [2, 0, 9, 1]) == [
+            [(START_MS, 4.0)],
+            [(START_MS, 1.0), (START_MS + 5, 2.0)],
+            [],
+            [(START_MS + 1, 3.0)],
+        ]
+
+    async def test_the_start_of_a_range_is_open_and_its_end_closed(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch({0: [(START_MS + k, float(k)) for k in range(5)]}, series=records("a")))
+        assert await read(store, [0], START_MS + 1, START_MS + 3) == [[(START_MS + 2, 2.0), (START_MS + 3, 3.0)]]
+        assert await read(store, [0], START_MS + 3, START_MS + 3) == [[]]
+
+    async def test_every_bit_of_a_value_survives(self, stores: Stores) -> None:
+        store = await stores()
+        payload = np.array([0x7FF8000000001234, 0xFFF8000000000001], np.uint64).view(np.float64)
+        values = np.array([np.nan, STALE_NAN, np.inf, -np.inf, -0.0, 5e-324, 1.7976931348623157e308, *payload])
+        samples = SampleBlock(
+            ts_ms=START_MS + np.arange(len(values), dtype=np.int64), values=values, offsets=np.array([0, len(values)], np.int64)
+        )
+        whole = batch(series=records("a"), late={0: [(START_MS - 1, STALE_NAN)]})
+        await store.write(
+            FlushBatch(
+                new_series=whole.new_series,
+                chunks=[SampleChunk(refs=np.array([0], np.int32), samples=samples)],
+                late_refs=whole.late_refs,
+                late_ts_ms=whole.late_ts_ms,
+                late_values=whole.late_values,
+                position=whole.position,
+            )
+        )
+        block = await store.read(np.array([0], np.int32), 0, 2**52)
+        np.testing.assert_array_equal(block.values.view(np.uint64), np.append([STALE_NAN], values).view(np.uint64))
+
+    async def test_series_come_back_with_labels_and_times(self, stores: Stores) -> None:
+        store = await stores()
+        odd = labels({"__name__": "ünit:total", "quote": 'a"b\\c\n', "héllo.wörld": "✓", "empty_after": " "})
+        series = [SeriesRecord(ref=3, labels=up("a")), SeriesRecord(ref=5, labels=odd), SeriesRecord(ref=9, labels=up("b"))]
+        await store.write(batch({3: [(START_MS, 1.0), (START_MS + 9, 1.0)], 5: [(START_MS + 2, 1.0)]}, series=series))
+        await store.write(batch({3: [(START_MS + 20, 1.0)]}, late={5: [(START_MS - 7, 0.0)]}, position=(1, 16)))
+        again = await stores()
+        assert [(s.ref, s.labels, s.min_time_ms, s.max_time_ms) for s in await again.load_series()] == [
+            (3, up("a"), START_MS, START_MS + 20),
+            (5, odd, START_MS - 7, START_MS + 2),
+            (9, up("b"), None, None),
+        ]
+        assert await read(again, [3, 5]) == [
+            [(START_MS, 1.0), (START_MS + 9, 1.0), (START_MS + 20, 1.0)],
+            [(START_MS - 7, 0.0), (START_MS + 2, 1.0)],
+        ]
+
+    async def test_late_samples_replace_or_join_what_is_stored(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(
+            batch({0: [(START_MS + k * 10, float(k)) for k in range(4)], 1: [(START_MS + 10, 1.0)]}, series=records("a", "b"))
+        )
+        await store.write(batch(late={0: [(START_MS + 10, 100.0), (START_MS + 15, 200.0)]}, position=(1, 16)))
+        assert await read(store, [0, 1]) == [
+            [(START_MS, 0.0), (START_MS + 10, 100.0), (START_MS + 15, 200.0), (START_MS + 20, 2.0), (START_MS + 30, 3.0)],
+            [(START_MS + 10, 1.0)],
+        ]
+        assert (await store.stats()).samples == 6
+
+    async def test_the_position_is_stored_with_the_samples(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch(series=records("a"), position=(1, 8)))
+        await store.write(batch({0: [(START_MS, 1.0)]}, position=(7, 123_456_789_012)))
+        assert await (await stores()).load_position() == WalPosition(segment=7, offset=123_456_789_012)
+
+    async def test_a_write_that_fails_half_way_leaves_nothing(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch({0: [(START_MS, 1.0)]}, series=records("a"), position=(1, 8)))
+        good = batch({0: [(START_MS + 1, 2.0)]}, series=[SeriesRecord(ref=1, labels=up("b"))], position=(2, 8))
+
+        def chunks() -> Iterator[SampleChunk]:
+            yield from good.chunks
+            raise StorageError("no more samples")
+
+        with pytest.raises(StorageError, match="no more samples"):
+            await store.write(
+                FlushBatch(
+                    new_series=good.new_series,
+                    chunks=chunks(),
+                    late_refs=good.late_refs,
+                    late_ts_ms=good.late_ts_ms,
+                    late_values=good.late_values,
+                    position=good.position,
+                )
+            )
+        assert await store.load_position() == WalPosition(segment=1, offset=8)
+        assert [s.ref for s in await store.load_series()] == [0]
+        assert await read(store, [0]) == [[(START_MS, 1.0)]]
+        await store.write(good)
+        assert await read(store, [0]) == [[(START_MS, 1.0), (START_MS + 1, 2.0)]]
+
+    async def test_metadata_keeps_the_newest(self, stores: Stores) -> None:
+        store = await stores()
+        old = Metadata(metric="up", type="gauge", help="old")
+        new = Metadata(metric="up", type="counter", help='new "help"\n', unit="s")
+        other = Metadata(metric="down", type="unknown", help="")
+        await store.write(batch(metadata=[old, other]))
+        await store.write(batch(metadata=[new], position=(1, 16)))
+        assert await (await stores()).load_metadata() == [other, new]
+
+    async def test_a_series_that_is_announced_again_is_kept_once(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch({0: [(START_MS, 1.0)]}, series=records("a")))
+        await store.write(batch({0: [(START_MS + 1, 1.0)]}, series=records("a"), position=(1, 16)))
+        assert [(s.ref, s.labels, s.max_time_ms) for s in await store.load_series()] == [(0, up("a"), START_MS + 1)]
+
+    async def test_retention_forgets_old_samples_and_series_without_others(self, stores: Stores) -> None:
+        store = await stores()
+        old, new = START_MS - 40 * DAY_MS, START_MS
+        await store.write(batch({0: [(old, 1.0)], 1: [(old, 1.0)]}, series=records("a", "b", "c")))
+        await store.write(batch({1: [(new, 2.0)], 2: [(new, 3.0)]}, position=(1, 16)))
+        await store.delete_before(START_MS - 10 * DAY_MS)
+        assert await read(store, [0, 1, 2]) == [[], [(new, 2.0)], [(new, 3.0)]]
+        assert [s.ref for s in await store.load_series()] == [1, 2]
+
+    async def test_scattered_series_of_many_flushes_are_read_in_order(self, stores: Stores) -> None:
+        store = await stores()
+        series = 300
+        for flush in range(3):
+            samples = {
+                ref: [(START_MS + flush * 1000 + k * 10, float(ref * 1000 + flush * 10 + k)) for k in range(10)] for ref in range(series)
+            }
+            await store.write(batch(samples, series=records(*map(str, range(series))) if not flush else (), position=(1, 8 + 8 * flush)))
+        refs = [299, 3, 150, 7, 288]
+        found = await read(store, refs, START_MS + 15, START_MS + 2030)
+        for ref, row in zip(refs, found, strict=True):
+            times = [START_MS + flush * 1000 + k * 10 for flush in range(3) for k in range(10)]
+            wanted = [t for t in times if START_MS + 15 < t <= START_MS + 2030]
+            assert [ts for ts, _ in row] == wanted
+            assert [value for _, value in row] == [ref * 1000 + (t - START_MS) // 1000 * 10 + (t - START_MS) % 1000 // 10 for t in wanted]
+        assert await store.count(np.array(refs, np.int32), START_MS + 15, START_MS + 2030) >= sum(map(len, found))
+
+    async def test_stats_count_what_is_stored(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch({0: [(START_MS, 1.0), (START_MS + 9, 1.0)], 1: [(START_MS + 4, 1.0)]}, series=records("a", "b")))
+        stats = await store.stats()
+        assert (stats.series, stats.samples, stats.min_time_ms, stats.max_time_ms) == (2, 3, START_MS, START_MS + 9)
+        assert stats.bytes > 0
+
+    async def test_readers_see_whole_flushes_while_one_is_written(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch(series=records("a", "b")))
+
+        async def write_all() -> None:
+            for k in range(1, 20):
+                await store.write(batch({0: [(START_MS + k, 1.0)], 1: [(START_MS + k, 1.0)]}, position=(1, 8 + 8 * k)))
+
+        writing = asyncio.create_task(write_all())
+        while not writing.done():
+            first, second = await read(store, [0, 1])
+            assert first == second
+        await writing
+        assert len((await read(store, [0]))[0]) == 19
+
+    async def test_closing_twice_is_once(self, stores: Stores) -> None:
+        store = await stores()
+        await store.close()
+        await store.close()
+        with pytest.raises(StorageError):
+            await store.load_series()
+
+
+__all__ = ["StoreSuite", "Stores", "batch", "read", "records", "up"]

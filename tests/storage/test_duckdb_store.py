@@ -1,0 +1,77 @@
+"""The shared suite on DuckDB, and what is DuckDB's own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from promlike.errors import StorageError, StorageUnavailable
+from promlike.storage.duckdb.store import DuckDBStore
+from promlike.storage.store import Store
+from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, up
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    opened: list[DuckDBStore] = []
+
+    async def open_store() -> Store:
+        for store in opened:
+            await store.close()
+        store = DuckDBStore(tmp_path / "promlike.duckdb")
+        opened.append(store)
+        await store.open()
+        return store
+
+    yield open_store
+    for store in opened:
+        await store.close()
+
+
+class TestDuckDBStore(StoreSuite):
+    """Everything a Store must do."""
+
+
+async def test_people_can_query_the_file(stores: Stores, tmp_path: Path) -> None:
+    store = await stores()
+    await store.write(batch({0: [(START_MS, 1.5)]}, series=records("a")))
+    await store.close()
+    with duckdb.connect(tmp_path / "promlike.duckdb", read_only=True) as connection:
+        rows = connection.execute("SELECT epoch_ms(time), metric, labels->>'instance', value FROM sample").fetchall()
+    assert rows == [(START_MS, "up", "a", 1.5)]
+
+
+async def test_retention_gives_the_space_of_deleted_samples_back(stores: Stores) -> None:
+    store = await stores()
+    for day in range(6):
+        rows = {ref: [(START_MS + day * 86_400_000 + k * 1000, float(hash((ref, k, day)))) for k in range(500)] for ref in range(300)}
+        await store.write(batch(rows, series=records(*map(str, range(300))) if not day else (), position=(1, 8 + day * 8)))
+        if day == 2:
+            size = (await store.stats()).bytes
+        deleted = await store.delete_before(START_MS + (day - 1) * 86_400_000)
+        assert deleted == (150_000 if day >= 2 else 0)
+    assert (await store.stats()).samples == 300_000
+    assert (await store.stats()).bytes < 2 * size
+
+
+async def test_a_file_of_another_schema_is_refused(stores: Stores, tmp_path: Path) -> None:
+    store = await stores()
+    await store.close()
+    with duckdb.connect(tmp_path / "promlike.duckdb") as connection:
+        connection.execute("UPDATE state SET value = 99 WHERE key = 'schema_version'")
+    with pytest.raises(StorageError, match="schema version 99"):
+        await stores()
+
+
+async def test_a_file_that_another_process_holds_is_unavailable(stores: Stores, tmp_path: Path) -> None:
+    (tmp_path / "promlike.duckdb").mkdir()
+    with pytest.raises(StorageUnavailable, match="open its file"):
+        await stores()
+
+
+async def test_late_samples_of_a_batch_may_touch_its_own_samples(stores: Stores) -> None:
+    store = await stores()
+    await store.write(batch({0: [(START_MS, 1.0), (START_MS + 1, 1.0)]}, series=records("a"), late={0: [(START_MS, 2.0)]}))
+    assert await read(store, [0]) == [[(START_MS, 2.0), (START_MS + 1, 1.0)]]
+    assert (await store.load_series())[0].labels == up("a")
