@@ -2,7 +2,14 @@
 
 import re
 
-KNOWN: tuple[tuple[re.Pattern[str], str], ...] = ()
+KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\batan2\b"), "2.42 answers atan2 between a vector and anything with an empty vector"),
+    (
+        re.compile(r"\b(rate|increase)\(\(?.*(temperature|odd_values|rare|flapping|up)\b"),
+        "2.42 limits the extrapolation of a counter near zero before it looks at the distance of the first sample, 3.x after",
+    ),
+    (re.compile(r"\bpredict_linear\(.*@"), "2.42 loses samples of a window pinned by @ from step to step"),
+)
 """(pattern that the query matches, why the answers may differ)."""
 
 
