@@ -10,7 +10,7 @@ from promlike.config.document import Document, Invalid, Node, entries, kind_of
 from promlike.config.http_client import HTTPClientConfig
 from promlike.config.secret import MASK
 from promlike.config.section import inline, known_names, section, setting, table, unknown_key
-from promlike.config.values import DURATION, PATH, TEXT, URL, Kind, checked, items, mapping
+from promlike.config.values import DURATION, PATH, POSITIVE_DURATION, TEXT, URL, Kind, checked, items, mapping
 
 
 def _labels_kind() -> Kind[tuple[tuple[str, str], ...]]:
@@ -66,14 +66,14 @@ class HTTPSDConfig:
     """Targets from an HTTP endpoint that answers in the JSON of file_sd."""
 
     url: str = setting(URL, "Where the targets are asked for.")
-    refresh_interval_ms: int = setting(DURATION, "How often they are asked for.", name="refresh_interval", default=60_000, shown=True)
+    refresh_interval_ms: int = setting(
+        POSITIVE_DURATION, "How often they are asked for.", name="refresh_interval", default=60_000, shown=True
+    )
     http: HTTPClientConfig = inline(HTTPClientConfig)
 
     def check(self) -> Iterator[tuple[str, str]]:
         if not self.url.startswith(("http://", "https://")):
             yield "url", f'"{self.url}" must start with http:// or https://'
-        if not self.refresh_interval_ms:
-            yield "refresh_interval", "the interval must be above 0"
 
 
 _HTTP = " ".join(known_names(HTTPClientConfig))

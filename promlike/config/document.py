@@ -55,15 +55,20 @@ class Document:
     def raise_problems(self) -> None:
         """Raise ConfigError with all problems, each file's in the order of its lines."""
         if self.problems:
-            raise ConfigError(sorted(self.problems, key=_place))
+            raise ConfigError(in_order(self.problems))
 
 
 _PLACE = re.compile(r"(.*?):(\d+): ")
 
 
-def _place(problem: str) -> tuple[str, int]:
-    match = _PLACE.match(problem)
-    return (match[1], int(match[2])) if match else ("", 0)
+def in_order(messages: list[str]) -> list[str]:
+    """Messages that start with `file:line: `, by file and line."""
+
+    def place(message: str) -> tuple[str, int]:
+        match = _PLACE.match(message)
+        return (match[1], int(match[2])) if match else ("", 0)
+
+    return sorted(messages, key=place)
 
 
 def compose(text: str, document: Document) -> yaml.MappingNode | None:

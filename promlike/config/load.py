@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from promlike.config.document import Document, Invalid, compose, entries
+from promlike.config.document import Document, Invalid, compose, entries, in_order
 from promlike.config.root import Config, GlobalConfig
 from promlike.config.scrape import PROTOCOLS, ScrapeConfig
 from promlike.config.section import read_section, section, unknown_key, write_section
@@ -41,10 +41,7 @@ def parse_config(text: str, *, file: str, base_dir: str | Path = ".", environ: M
             config = read_section(Config, root, document, "")
         except Invalid as wrong:
             document.reject(wrong, "")
-        jobs = _lines(config.scrape_configs, root, document)
-    else:
-        jobs = []
-    jobs += _included(config, document)
+    jobs = [*config.scrape_configs, *_included(config, document)]
     settled = _settle_global(config.global_, document)
     config = replace(
         config,
@@ -54,7 +51,7 @@ def parse_config(text: str, *, file: str, base_dir: str | Path = ".", environ: M
         file=file,
     )
     document.raise_problems()
-    return replace(config, warnings=tuple(document.warnings))
+    return replace(config, warnings=tuple(in_order(document.warnings)))
 
 
 def builtin_config(address: str = "localhost:9090") -> Config:
@@ -73,8 +70,12 @@ scrape_configs:
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration in force as YAML, defaults filled in and secrets masked, as `/api/v1/status/config` shows it."""
-    return yaml.safe_dump(write_section(config), sort_keys=False, allow_unicode=True, width=10_000)
+    """The configuration in force as YAML, defaults filled in and secrets masked, as `/api/v1/status/config` shows it.
+
+    Jobs of scrape_config_files are left out: the key that names those files stands there instead.
+    """
+    own = tuple(job for job in config.scrape_configs if job.where.startswith(f"{config.file}:"))
+    return yaml.safe_dump(write_section(replace(config, scrape_configs=own)), sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def _read(path: Path) -> str:
@@ -84,13 +85,6 @@ def _read(path: Path) -> str:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"]) from error
-
-
-def _lines(jobs: tuple[ScrapeConfig, ...], root: yaml.MappingNode, document: Document) -> list[ScrapeConfig]:
-    """Note where each job stands. Where a job could not be read there are problems anyway, and lines do not matter."""
-    node = next((value for label, value in root.value if label.value == "scrape_configs"), None)
-    nodes = node.value if isinstance(node, yaml.SequenceNode) and len(node.value) == len(jobs) else [root] * len(jobs)
-    return [replace(job, where=document.where(place)) for job, place in zip(jobs, nodes, strict=True)]
 
 
 def _included(config: Config, document: Document) -> Iterator[ScrapeConfig]:
@@ -107,10 +101,10 @@ def _included(config: Config, document: Document) -> Iterator[ScrapeConfig]:
             document.warnings += inner.warnings
 
 
-def _jobs_of(root: yaml.MappingNode | None, document: Document) -> list[ScrapeConfig]:
+def _jobs_of(root: yaml.MappingNode | None, document: Document) -> tuple[ScrapeConfig, ...]:
     jobs: tuple[ScrapeConfig, ...] = ()
     if root is None:
-        return []
+        return jobs
     for label, value in entries(root, document, ""):
         if label.value != "scrape_configs":
             unknown_key(label, ["scrape_configs"], document, "")
@@ -119,7 +113,7 @@ def _jobs_of(root: yaml.MappingNode | None, document: Document) -> list[ScrapeCo
             jobs = items(section(ScrapeConfig)).read(value, document, "scrape_configs")
         except Invalid as wrong:
             document.reject(wrong, "scrape_configs")
-    return _lines(jobs, root, document)
+    return jobs
 
 
 def _settle_global(defaults: GlobalConfig, document: Document) -> GlobalConfig:

@@ -8,7 +8,7 @@ from promlike.config.names import GLOB
 from promlike.config.remote import AlertingConfig, RemoteReadConfig, RemoteWriteConfig, TracingConfig
 from promlike.config.scrape import DEFAULT_PROTOCOLS, ESCAPING, NO_NATIVE, PROTOCOL_LIST, VALIDATION, ScrapeConfig
 from promlike.config.section import optional, section, setting
-from promlike.config.values import BOOLEAN, DURATION, PATH, SIZE, TEXT, choice, integer, items, number
+from promlike.config.values import BOOLEAN, DURATION, PATH, POSITIVE_DURATION, SIZE, TEXT, choice, integer, items, number
 
 NO_RULES = "rules are not evaluated yet"
 NO_GO = "a setting of Go's runtime, which promlike does not have"
@@ -19,7 +19,9 @@ ANY_AGE = "samples of any age inside retention are accepted"
 class GlobalConfig:
     """Defaults of all jobs, and labels of this server."""
 
-    scrape_interval_ms: int = setting(DURATION, "How often targets are scraped.", name="scrape_interval", default=60_000, shown=True)
+    scrape_interval_ms: int = setting(
+        POSITIVE_DURATION, "How often targets are scraped.", name="scrape_interval", default=60_000, shown=True
+    )
     scrape_timeout_ms: int = setting(
         DURATION, "How long a scrape may take; 10s, or the interval where that is shorter.", name="scrape_timeout", default=0, shown=True
     )
@@ -56,12 +58,8 @@ class GlobalConfig:
     )
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if not self.scrape_interval_ms:
-            yield "scrape_interval", "the interval must be above 0"
-        elif self.scrape_timeout_ms > self.scrape_interval_ms:
+        if self.scrape_timeout_ms > self.scrape_interval_ms:
             yield "scrape_timeout", "the timeout of a scrape cannot be longer than scrape_interval"
-        if not self.evaluation_interval_ms:
-            yield "evaluation_interval", "the interval must be above 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,8 @@ def _protocols(names: tuple[str, ...]) -> str:
 
 
 PROTOCOL_LIST: Kind[tuple[str, ...]] = checked(items(choice(*PROTOCOLS)), _protocols)
+JOB_NAME = checked(TEXT, lambda text: "" if text else "the name of a job cannot be empty")
+URL_PATH = checked(TEXT, lambda text: "" if text.startswith("/") else f'"{text}" must start with a /')
 VALIDATION = choice("", "utf8", "legacy")
 ESCAPING = choice("", "allow-utf-8", "underscores", "dots", "values")
 
@@ -40,7 +42,7 @@ ESCAPING = choice("", "allow-utf-8", "underscores", "dots", "values")
 class ScrapeConfig:
     """A job. What is 0, empty or None in the file is taken from `global`; a loaded config holds the values that are in force."""
 
-    job_name: str = setting(TEXT, "Name of the job, unique in the file; becomes the label `job`.")
+    job_name: str = setting(JOB_NAME, "Name of the job, unique in the file; becomes the label `job`.")
     honor_labels: bool = setting(BOOLEAN, "Keep scraped labels that clash with the target's, instead of renaming them.", default=False)
     honor_timestamps: bool = setting(BOOLEAN, "Use timestamps that the target exposes.", default=True, shown=True)
     track_timestamps_staleness: bool = setting(
@@ -62,7 +64,7 @@ class ScrapeConfig:
     extra_scrape_metrics: bool | None = setting(
         SWITCH, "Also store scrape_timeout_seconds, scrape_sample_limit and scrape_body_size_bytes.", default=None
     )
-    metrics_path: str = setting(TEXT, "Path of the scrape URL.", default="/metrics", shown=True)
+    metrics_path: str = setting(URL_PATH, "Path of the scrape URL.", default="/metrics", shown=True)
     scheme: str = setting(choice("http", "https"), "Scheme of the scrape URL.", default="http", shown=True)
     enable_compression: bool = setting(BOOLEAN, "Ask for a gzip body.", default=True, shown=True)
     scrape_failure_log_file: str = setting(PATH, "File that failed scrapes are written to, one JSON object a line.", default="")
@@ -91,9 +93,5 @@ class ScrapeConfig:
     """File and line, for messages."""
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if not self.job_name:
-            yield "job_name", "the name of a job cannot be empty"
-        if not self.metrics_path.startswith("/"):
-            yield "metrics_path", f'"{self.metrics_path}" must start with a /'
         if self.fallback_scrape_protocol == "PrometheusProto":
             yield "fallback_scrape_protocol", "promlike does not read PrometheusProto; name a text protocol"

@@ -42,6 +42,8 @@ class Checked(Protocol):
 
 
 REQUIRED: Any = MISSING
+SHOWN_NAMES = 12
+"""Of more known keys than these only the nearest is named."""
 
 
 def setting(kind: Kind[T], doc: str, *, default: T = REQUIRED, name: str = "", not_acted_on: str = "", shown: bool = False) -> T:
@@ -91,7 +93,9 @@ def known_names(cls: type) -> list[str]:
 
 
 def read_section(cls: type[S], node: yaml.MappingNode, document: Document, path: str) -> S:
-    """Build a section. Everything wrong inside joins the document's problems; wrong keys keep their defaults, so that reading goes on.
+    """Build a section; a field `where` without a key gets its file and line.
+
+    Everything wrong inside joins the document's problems; wrong keys keep their defaults, so that reading goes on.
 
     Raise Invalid (its reasons already reported) when a required key is missing or wrong, since there is nothing to build then.
     """
@@ -120,6 +124,8 @@ def _build(cls: type[S], node: Node, given: Mapping[str, tuple[yaml.ScalarNode, 
             document.problem(node, path, f'the key "{name}" is missing')
     if missing:
         raise Invalid(node)
+    if any(entry.name == "where" for entry in fields(cast(Any, cls))):
+        values["where"] = document.where(node)
     built = cls(**values)
     if isinstance(built, Checked) and len(document.problems) == wrong:
         for name, message in built.check():
@@ -157,8 +163,13 @@ def _read_table(
 def unknown_key(label: yaml.ScalarNode, known: Collection[str], document: Document, path: str) -> None:
     """Report a key nobody knows, with the nearest known name."""
     near = get_close_matches(label.value, known, n=1, cutoff=0.6)
-    hint = f'; did you mean "{near[0]}"?' if near else f"; known here: {', '.join(sorted(known))}"
-    document.problem(label, path, f'unknown key "{label.value}"{hint}')
+    if near:
+        hint = f'did you mean "{near[0]}"?'
+    elif len(known) <= SHOWN_NAMES:
+        hint = f"known here: {', '.join(sorted(known))}"
+    else:
+        hint = f'the nearest known name is "{get_close_matches(label.value, known, n=1, cutoff=0.0)[0]}"'
+    document.problem(label, path, f'unknown key "{label.value}"; {hint}')
 
 
 def _section_kind(cls: type[S]) -> Kind[S]:
@@ -171,7 +182,7 @@ def _section_kind(cls: type[S]) -> Kind[S]:
 
 
 def write_section(built: object) -> dict[str, object]:
-    """The section as plain data for YAML: secrets masked, zero and empty values left out unless the key is always shown."""
+    """The section as plain data for YAML: secrets masked, defaults that are zero or empty left out unless always shown."""
     out: dict[str, object] = {}
     for name, (entry, known) in keys_of(type(built)).items():
         value = getattr(built, entry.name)
@@ -179,7 +190,7 @@ def write_section(built: object) -> dict[str, object]:
             out.update(write_section(value))
         elif known.table:
             out.update((key, known.table[key].write(inner)) for key, inner in value)
-        elif known.shown or value:
+        elif known.shown or value or value != entry.default:
             written = known.kind.write(value)
             if written != {}:
                 out[name] = written

@@ -149,8 +149,9 @@ def choice(*allowed: str) -> Kind[str]:
     def read(node: Node, document: Document, path: str) -> str:
         text = _read_text(node, document, path)
         if text not in allowed:
-            words = ", ".join(word for word in allowed if word)
-            raise Invalid(node, f'"{text}" is not allowed; one of {words} is')
+            words = [word for word in allowed if word]
+            wanted = f"one of {', '.join(words)}" if len(words) > 1 else f"only {words[0]}"
+            raise Invalid(node, f'"{text}" is not allowed; {wanted} is')
         return text
 
     return Kind(read=read, write=_plain)
@@ -204,3 +205,6 @@ def checked(kind: Kind[T], check: Callable[[T], str]) -> Kind[T]:
         return value
 
     return Kind(read=read, write=kind.write)
+
+
+POSITIVE_DURATION = checked(DURATION, lambda ms: "" if ms else "the interval must be above 0")

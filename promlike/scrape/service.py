@@ -91,7 +91,7 @@ class ScrapeService:
         """How many targets relabelling dropped, by job."""
         return {job: supervised.pool.dropped_count for job, supervised in self._pools.items()}
 
-    def pools(self) -> list[str]:
+    def scrape_pools(self) -> list[str]:
         """The names of all jobs."""
         return list(self._pools)
 
