@@ -27,8 +27,10 @@ from promlike.kernel import compile_kernels
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
+from promlike.promql.parser import parse
 from promlike.remote_write.handler import write_handler
 from promlike.remote_write.receiver import RemoteWriteReceiver
+from promlike.scrape.service import ScrapeService
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.options import StorageOptions
 from promlike.storage.storage import Storage
@@ -66,6 +68,7 @@ def run(options: ServerOptions) -> int:
         make_folder(options.data_dir)
         with bound_sockets(options.listen) as sockets:
             prepare_kernels()
+            parse("1", options.query.features)  # builds the parser, 45 ms that the first query would wait for
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(serve(options, config, sockets))
     except ConfigError as error:
@@ -93,7 +96,7 @@ def read_config(options: ServerOptions) -> Config:
 
 async def serve(options: ServerOptions, config: Config, sockets: Sequence[socket.socket]) -> None:
     """Construct on the loop that everything will run on."""
-    await Server(options, config).serve(sockets)
+    await Server(options, config, sockets).serve()
 
 
 def prepare_kernels() -> None:
@@ -138,8 +141,9 @@ def shown_url(url: str) -> str:
 class Server:
     """Everything that runs, and what connects it."""
 
-    def __init__(self, options: ServerOptions, config: Config) -> None:
+    def __init__(self, options: ServerOptions, config: Config, sockets: Sequence[socket.socket]) -> None:
         self._options = options
+        self._sockets = sockets
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
         self._state = ServerState(config_yaml=to_yaml(config), config_loaded_at=time())
@@ -147,11 +151,13 @@ class Server:
         self._engine = Engine(options.query, self._pool)
         self._storage = Storage(storage_options(options), make_store(options.storage_url))
         self._receiver = RemoteWriteReceiver(self._storage)
+        self._scrape = ScrapeService(config, self._storage, external_url=options.web.external_url, listen_port=sockets[0].getsockname()[1])
         self._metrics = OwnMetrics()
         self._metrics.add(lambda: storage_metrics(self._storage))
         self._metrics.add(lambda: remote_write_metrics(self._receiver.counters))
+        self._metrics.add(self._scrape.metrics)
 
-    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+    async def serve(self) -> None:
         """Start from top to bottom, wait for the end, stop from bottom to top."""
         started = monotonic()
         self._handle_signals()
@@ -160,11 +166,12 @@ class Server:
             stack.callback(self._engine.close)
             # Stops after HTTP although HTTP starts first: it answers /-/healthy, and 503 to the rest, while the WAL is replayed.
             stack.push_async_callback(self._storage.close)
-            await stack.enter_async_context(self._listening(sockets))
+            await stack.enter_async_context(self._listening())
             await self._storage.open()
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(self._storage.run(), name="storage"),
+                    tasks.create_task(self._scrape.run(), name="scrape"),
                     tasks.create_task(self._reload_on_signal(), name="reload"),
                 ]
                 self._state.phase = Phase.READY
@@ -172,7 +179,7 @@ class Server:
                     "ready",
                     extra={
                         "version": __version__,
-                        "address": ",".join(shown_address(bound) for bound in sockets),
+                        "address": ",".join(shown_address(bound) for bound in self._sockets),
                         "store": shown_url(self._options.storage_url),
                         "seconds": round(monotonic() - started, 2),
                     },
@@ -180,17 +187,19 @@ class Server:
                 await self._stop.wait()
                 self._state.phase = Phase.STOPPING
                 log.info("stopping")
+                await self._scrape.close()
                 for task in running:
                     task.cancel()
         log.info("stopped")
 
     @asynccontextmanager
-    async def _listening(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+    async def _listening(self) -> AsyncIterator[None]:
         """Serve HTTP. A request whose client goes away is cancelled, and its query with it."""
         application = build_application(
             Api(
                 engine=self._engine,
                 storage=self._storage,
+                scrape=self._scrape,
                 query_options=self._options.query,
                 web=self._options.web,
                 server=self._state,
@@ -209,7 +218,7 @@ class Server:
         )
         await runner.setup()
         try:
-            for bound in sockets:
+            for bound in self._sockets:
                 await web.SockSite(runner, bound, backlog=512).start()
             yield
         finally:
@@ -219,6 +228,7 @@ class Server:
         """Read the configuration again; an invalid one changes nothing and raises ConfigError."""
         self._state.config_loaded = False
         config = await asyncio.to_thread(read_config, self._options)
+        await self._scrape.reload(config)
         self._state.config_yaml = to_yaml(config)
         self._state.config_loaded = True
         self._state.config_loaded_at = time()

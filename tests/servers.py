@@ -143,7 +143,9 @@ def promlike_command(folder: Path, port: int, *flags: str, config: str = "global
 @contextmanager
 def promlike(folder: Path, *flags: str, config: str = "global: {}\n", port: int | None = None) -> Iterator[Server]:
     chosen = port or free_port()
-    with running("promlike", promlike_command(folder, chosen, *flags, config=config), port=chosen, folder=folder, ready="/-/ready") as server:
+    with running(
+        "promlike", promlike_command(folder, chosen, *flags, config=config), port=chosen, folder=folder, ready="/-/ready"
+    ) as server:
         yield server
 
 

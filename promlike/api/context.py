@@ -10,6 +10,7 @@ from promlike.api.own_metrics import OwnMetrics
 from promlike.api.params import Params
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions
+from promlike.scrape.service import ScrapeService
 from promlike.storage.storage import Storage
 
 
@@ -53,6 +54,7 @@ class Api:
 
     engine: Engine
     storage: Storage
+    scrape: ScrapeService
     query_options: EngineOptions
     web: WebOptions
     server: ServerState

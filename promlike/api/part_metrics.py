@@ -1,4 +1,4 @@
-"""What storage, remote write and scraping count, as metrics: Prometheus's names where the meaning is the same, ours otherwise."""
+"""What storage and remote write count, as metrics: Prometheus's names where the meaning is the same, ours otherwise."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -6,7 +6,6 @@ from dataclasses import fields
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from promlike.remote_write.receiver import ReceiverCounters
-from promlike.scrape.status import ScrapeCounters
 from promlike.storage.storage import Storage
 
 
@@ -37,14 +36,9 @@ def remote_write_metrics(counters: ReceiverCounters) -> Iterable[Metric]:
     yield from _fields(counters, "promlike_remote_write_", "Counted by the remote write receiver.")
 
 
-def scrape_metrics(counters: ScrapeCounters) -> Iterable[Metric]:
-    """Totals of scraping, under Prometheus's names."""
-    yield from _fields(counters, "prometheus_target_", "Counted by scraping.")
-
-
 def _fields(counters: object, prefix: str, text: str) -> Iterable[Metric]:
-    """A counter for every field; a mapping becomes one with a label. Fields that start with `last_`, and pools, are gauges."""
-    for entry in fields(counters):  # type: ignore[arg-type]  # one of three dataclasses, named by the callers
+    """A counter for every field; a mapping becomes one with a label. Fields that start with `last_` are gauges."""
+    for entry in fields(counters):  # type: ignore[arg-type]  # one of two dataclasses, named by the callers
         value = getattr(counters, entry.name)
         name = prefix + entry.name.removesuffix("_total")
         if isinstance(value, Mapping):

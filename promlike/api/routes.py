@@ -29,6 +29,7 @@ from promlike.api.query_exemplars import query_exemplars
 from promlike.api.query_range import query_range
 from promlike.api.rules import alertmanagers, alerts, rules
 from promlike.api.series import series
+from promlike.api.targets import scrape_pools, targets, targets_metadata
 from promlike.api.tsdb_status import tsdb
 
 log = getLogger(__name__)
@@ -48,6 +49,9 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET POST", "labels", labels),
     ("GET POST", "label/{name}/values", label_values),
     ("GET", "metadata", metadata),
+    ("GET", "targets", targets),
+    ("GET", "targets/metadata", targets_metadata),
+    ("GET", "scrape_pools", scrape_pools),
     ("GET", "rules", rules),
     ("GET", "alerts", alerts),
     ("GET", "alertmanagers", alertmanagers),
@@ -72,8 +76,9 @@ PLAIN: tuple[tuple[str, str, PlainEndpoint], ...] = (
 
 def build_application(api: Api, *, remote_write: Handler | None) -> web.Application:
     """The application under its route prefix. `remote_write` takes /api/v1/write, or nothing does."""
-    application = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[_observed(api.metrics), _cors(api.web.cors_origin)])
     prefix = api.web.route_prefix
+    middlewares = [_observed(api.metrics), _cors(api.web.cors_origin, f"{prefix}/api/v1/")]
+    application = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=middlewares)
     for methods, path, endpoint in ENDPOINTS:
         _add(application, methods, f"{prefix}/api/v1/{path}", _answering(api, endpoint))
     _add(application, "GET", f"{prefix}/api/v1/status/walreplay", _answering(api, status.walreplay, when_ready=False))
@@ -82,7 +87,6 @@ def build_application(api: Api, *, remote_write: Handler | None) -> web.Applicat
     _add(application, "GET", f"{prefix}/metrics", api.metrics.serve)
     if remote_write is not None:
         _add(application, "POST", f"{prefix}/api/v1/write", _when_ready(api, remote_write))
-    _add(application, "OPTIONS", f"{prefix}/api/v1/{{path:.*}}", _options)
     if prefix:
         _add(application, "GET", prefix, _redirect(f"{prefix}/"))
         _add(application, "GET", "/", _redirect(f"{prefix}/"))
@@ -138,10 +142,6 @@ def _when_ready(api: Api, handler: Handler) -> Handler:
     return handle
 
 
-async def _options(request: web.Request) -> web.StreamResponse:
-    return web.Response(status=204)
-
-
 def _redirect(location: str) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(status=302, headers={hdrs.LOCATION: location})
@@ -149,14 +149,15 @@ def _redirect(location: str) -> Handler:
     return handle
 
 
-def _cors(origin_pattern: str) -> Middleware:
-    """Say which origins may call from a browser."""
+def _cors(origin_pattern: str, api_path: str) -> Middleware:
+    """Say which origins may call from a browser, and answer its OPTIONS before a call."""
     allowed = re.compile(f"(?:{origin_pattern})")
     any_origin = origin_pattern == ".*"
 
     @web.middleware
     async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
+        asking = request.method == hdrs.METH_OPTIONS and request.path.startswith(api_path)
+        response: web.StreamResponse = web.Response(status=204) if asking else await handler(request)
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is not None and allowed.fullmatch(origin):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
@@ -177,8 +178,9 @@ def _observed(metrics: OwnMetrics) -> Middleware:
         started = perf_counter()
         try:
             response = await handler(request)
-        except web.HTTPNotFound:
-            response = web.Response(status=404, text="404 page not found\n")
+        except web.HTTPException as error:
+            text = "404 page not found" if error.status == 404 else error.reason
+            response = web.Response(status=error.status, text=f"{text}\n")
         resource = request.match_info.route.resource
         metrics.request(resource.canonical if resource else "/*", response.status, perf_counter() - started)
         return response

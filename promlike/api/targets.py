@@ -25,14 +25,11 @@ async def targets(api: Api, params: Params, request: web.Request) -> Answer:
     pool = params.text("scrapePool")
     active = [target for target in api.scrape.active_targets() if state != "dropped" and pool in ("", target.scrape_pool)]
     dropped = [target for target in api.scrape.dropped_targets() if state != "active" and pool in ("", target.scrape_pool)]
-    counts: dict[str, int] = {}
-    for target in dropped:
-        counts[target.scrape_pool] = counts.get(target.scrape_pool, 0) + 1
     return answer(
         {
             "activeTargets": [_active(target) for target in active],
             "droppedTargets": [_dropped(target) for target in dropped],
-            "droppedTargetCounts": counts,
+            "droppedTargetCounts": api.scrape.dropped_counts(),
         }
     )
 
