@@ -22,7 +22,10 @@ Row = tuple[dict[str, str], Sequence[float | None]]
 class Call:
     """One call at T steps, a second apart from 1000 s on. Argument i of the call has the span 10*i, so its annotations say `1:10i+1`."""
 
-    def __init__(self, steps: int = 1, *, features: Features | None = None, args: Sequence[ast.Expr] = ()) -> None:
+    def __init__(
+        self, steps: int = 1, *, features: Features | None = None, args: Sequence[ast.Expr] = (), chunks: Chunks | None = None
+    ) -> None:
+        self.chunks = chunks or Chunks(None, 1, Deadline.after(60.0))
         self.symbols = SymbolScope()
         self.grid = StepGrid(start_ms=1_000_000, step_ms=1000, count=steps)
         self.annotations = Annotations(" " * 200)
@@ -71,7 +74,7 @@ class Call:
             lookback_ms=300_000,
             annotations=self.annotations,
             symbols=self.symbols,
-            chunks=Chunks(None, 1, Deadline.after(60.0)),
+            chunks=self.chunks,
             deadline=Deadline.after(60.0),
         )
         return EVALUATORS[function](context, [self._value(arg) for arg in args])

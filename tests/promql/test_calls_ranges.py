@@ -1,12 +1,14 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from promlike.errors import QueryError
 from promlike.promql.calls.table import EVALUATORS
+from promlike.promql.context import Chunks
 from promlike.promql.functions import FUNCTIONS
-from promlike.promql.options import Features
+from promlike.promql.options import Deadline, Features
 from tests.promql.call_data import Call
 
 NO_FEATURES = Features()
@@ -95,3 +97,17 @@ def test_modifiers_move_the_borders() -> None:
     assert call.values("increase", call.ranges(({}, samples), range_ms=5000, anchored=True)) == [[4.0]]
     assert call.values("increase", call.ranges(({}, samples), range_ms=5000, smoothed=True)) == [[7.0 - (1 + 4 * 5 / 6)]]
     assert call.values("changes", call.ranges(({}, samples), range_ms=5000, anchored=True)) == [[1.0]]
+
+
+@pytest.mark.parametrize("function", ["rate", "sum_over_time", "max_over_time", "changes", "deriv", "mad_over_time", "delta"])
+def test_threads_change_nothing(function: str) -> None:
+    rng = np.random.default_rng(8)
+    series = [
+        ({"i": str(i)}, [(1_000_000 + 1000 * int(k), float(rng.normal())) for k in range(int(rng.integers(0, 900)))]) for i in range(300)
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        threaded = Call(900, chunks=Chunks(pool, 3, Deadline.after(60.0)))
+        alone = Call(900)
+        assert threaded.rows(function, threaded.ranges(*series, range_ms=7000)) == alone.rows(
+            function, alone.ranges(*series, range_ms=7000)
+        )

@@ -23,7 +23,7 @@ def label_replace(context: CallContext, args: list[Value]) -> VectorValue:
     target, replacement, source, pattern = arguments.strings(args, 1)
     try:
         regex = compile_regex(pattern)
-    except BadRequest as error:
+    except (BadRequest, UnicodeEncodeError) as error:  # a pattern may hold bytes that are no UTF-8, as surrogates
         raise QueryError(f"invalid regular expression in label_replace(): {pattern}") from error
     if not _is_label_name(target):
         raise QueryError(f"invalid destination label name in label_replace(): {target}")
