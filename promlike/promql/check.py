@@ -8,6 +8,9 @@ from promlike.promql.ast import (
     Binary,
     Call,
     Card,
+    DurationExpr,
+    DurationLiteral,
+    DurationUnary,
     Expr,
     MatrixSelector,
     NumberLiteral,
@@ -72,6 +75,7 @@ class _Check:
                 return self.selector(expr)
             case MatrixSelector():
                 self.selector(expr.selector)
+                self.durations(expr.range)
                 return ValueType.MATRIX
             case Paren():
                 return self.expr(expr.inner)
@@ -97,6 +101,7 @@ class _Check:
             modifier = "anchored" if selector.anchored else "smoothed"
             message = f"{modifier} modifier is experimental and must be enabled with --enable-feature=promql-extended-range-selectors"
             raise SyntaxProblem(message, selector.span.start)
+        self.durations(selector.offset)
         if selector.name is None and not may_match_all and all(matcher.matches_empty for matcher in selector.matchers):
             raise SyntaxProblem("vector selector must contain at least one non-empty matcher", selector.span.start)
         return ValueType.VECTOR
@@ -105,7 +110,17 @@ class _Check:
         found = self.expr(subquery.expr)
         if found is not ValueType.VECTOR:
             raise SyntaxProblem(f"subquery is only allowed on instant vector, got {found} instead", subquery.span.start)
+        self.durations(subquery.range, subquery.step, subquery.offset)
         return ValueType.MATRIX
+
+    def durations(self, *durations: DurationExpr | None) -> None:
+        """Only literals, with or without a sign, when duration expressions are switched off."""
+        if self.features.promql_duration_expr:
+            return
+        for duration in durations:
+            plain = duration.operand if isinstance(duration, DurationUnary) else duration
+            if plain is not None and not isinstance(plain, DurationLiteral):
+                raise SyntaxProblem("experimental duration expression is not enabled", plain.span.start)
 
     def unary(self, unary: Unary) -> ValueType:
         found = self.expr(unary.operand)
@@ -134,9 +149,10 @@ class _Check:
         matching = binary.matching
         if matching is None:
             return
-        both = [label for label in matching.labels if matching.on and label in set(matching.include)]
-        if both:
-            raise SyntaxProblem(f'label "{both[0]}" must not occur in ON and GROUP clause at once', self.operator(binary))
+        included = frozenset(matching.include)
+        both = next((label for label in matching.labels if matching.on and label in included), None)
+        if both is not None:
+            raise SyntaxProblem(f'label "{both}" must not occur in ON and GROUP clause at once', self.operator(binary))
         fills = matching.fill_left is not None or matching.fill_right is not None
         if fills and not self.features.promql_binop_fill_modifiers:
             message = "fill modifiers are experimental and must be enabled with --enable-feature=promql-binop-fill-modifiers"
