@@ -5,6 +5,7 @@ also run as range queries around their time, and with every selector pinned by @
 """
 
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -246,4 +247,4 @@ def same(left: float, right: float) -> bool:
     total, difference = abs(left) + abs(right), abs(left - right)
     if left == 0 or right == 0 or total < SMALLEST_NORMAL:
         return difference < EPSILON * SMALLEST_NORMAL
-    return difference / min(total, np.finfo(float).max) < EPSILON
+    return difference / min(total, sys.float_info.max) < EPSILON
