@@ -40,12 +40,12 @@ def _part(path: Path) -> str:
 def _imports(path: Path) -> Iterator[tuple[int, str]]:
     """(line, part of promlike) of every import in a file."""
     for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
         names = (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
             else [f"{node.module}.{alias.name}" if node.module == "promlike" else node.module or "" for alias in node.names]
-            if isinstance(node, ast.ImportFrom)
-            else []
         )
         for name in names:
             parts = name.split(".")

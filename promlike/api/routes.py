@@ -180,7 +180,8 @@ def _observed(metrics: OwnMetrics) -> Middleware:
             response = await handler(request)
         except web.HTTPException as error:
             text = "404 page not found" if error.status == 404 else error.reason
-            response = web.Response(status=error.status, text=f"{text}\n")
+            allowed = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+            response = web.Response(status=error.status, text=f"{text}\n", headers=allowed)
         resource = request.match_info.route.resource
         metrics.request(resource.canonical if resource else "/*", response.status, perf_counter() - started)
         return response

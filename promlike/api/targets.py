@@ -7,24 +7,22 @@ from aiohttp import web
 
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, answer
-from promlike.api.errors import InvalidParameter, parameter
+from promlike.api.errors import parameter
 from promlike.api.params import Params
 from promlike.api.selection import read_matchers
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.scrape.status import ActiveTarget, DroppedTarget
 
-STATES = ("any", "active", "dropped")
 NEVER = "0001-01-01T00:00:00Z"
 
 
 async def targets(api: Api, params: Params, request: web.Request) -> Answer:
-    state = params.text("state", "any").lower() or "any"
-    if state not in STATES:
-        raise InvalidParameter("state", f"{state} is not one of {', '.join(STATES)}")
+    """A state that is neither active, dropped nor any is no error in Prometheus: both lists are empty then."""
+    state = params.text("state").lower()
     pool = params.text("scrapePool")
-    active = [target for target in api.scrape.active_targets() if state != "dropped" and pool in ("", target.scrape_pool)]
-    dropped = [target for target in api.scrape.dropped_targets() if state != "active" and pool in ("", target.scrape_pool)]
+    active = [target for target in api.scrape.active_targets() if state in ("", "any", "active") and pool in ("", target.scrape_pool)]
+    dropped = [target for target in api.scrape.dropped_targets() if state in ("", "any", "dropped") and pool in ("", target.scrape_pool)]
     return answer(
         {
             "activeTargets": [_active(target) for target in active],

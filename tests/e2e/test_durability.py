@@ -1,14 +1,17 @@
 """What was acknowledged is there, once: after kill -9 under load, after a restart, after SIGTERM."""
 
+import http.client
 import random
+import subprocess
 import threading
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
-from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
+from promlike.remote_write.pb.remote_write_v1_pb2 import MetricMetadata, WriteRequest
 from tests.servers import REMOTE_WRITE, STOP_SECONDS, Server, free_port, promlike, promlike_command
 
 CONNECTIONS = 4
@@ -25,8 +28,6 @@ class Writer(threading.Thread):
         self.acknowledged: list[int] = []
 
     def run(self) -> None:
-        import http.client
-
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
         try:
             while True:
@@ -100,7 +101,7 @@ def test_a_restart_keeps_everything(tmp_path: Path, flush: str) -> None:
             assert server.request("POST", "/api/v1/write", writer.body(step), REMOTE_WRITE).status == 204
         request = WriteRequest()
         family = request.metadata.add()
-        family.type, family.metric_family_name, family.help = 1, b"written", b"what was written"
+        family.type, family.metric_family_name, family.help = MetricMetadata.COUNTER, b"written", b"what was written"
         assert server.write(request).status == 204
         time.sleep(1.5 if flush == "1s" else 0)
         before = stored_steps(server, 0, base_ms + 600_000)
@@ -115,8 +116,6 @@ def test_a_restart_keeps_everything(tmp_path: Path, flush: str) -> None:
 
 
 def test_sigterm_flushes_into_the_store(tmp_path: Path) -> None:
-    import duckdb
-
     base_ms = int(time.time() * 1000) - 60_000
     with promlike(tmp_path) as server:
         writer = Writer(server, 0, 0, base_ms)
@@ -128,8 +127,6 @@ def test_sigterm_flushes_into_the_store(tmp_path: Path) -> None:
 
 
 def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    import subprocess
-
     with promlike(tmp_path) as server:
         second = subprocess.run(promlike_command(tmp_path, free_port()), capture_output=True, text=True, timeout=60, check=False)
         assert second.returncode == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port, promlike, promlike_command
+from tests.servers import free_port, promlike, promlike_command, running
 
 
 def test_start_to_ready_with_compiled_kernels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,7 @@ def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_one_is_inva
     with promlike(tmp_path, config="global:\n  scrape_interval: 30s\n") as server:
 
         def interval() -> str:
-            yaml = server.get("/api/v1/status/config").json()["data"]["yaml"]
+            yaml: str = server.get("/api/v1/status/config").json()["data"]["yaml"]
             return next(line.split()[1] for line in yaml.splitlines() if "scrape_interval" in line)
 
         def reload(config: str) -> None:
@@ -107,8 +107,6 @@ def test_quit_and_reload_by_http_need_their_flag(tmp_path: Path) -> None:
 
 def test_everything_stands_under_the_route_prefix(tmp_path: Path) -> None:
     command = promlike_command(tmp_path, port := free_port(), "--web.external-url=http://example.org/metrics-of-all/")
-    from tests.servers import running
-
     with running("promlike", command, port=port, folder=tmp_path, ready="/metrics-of-all/-/ready") as server:
         assert server.get("/metrics-of-all/api/v1/query", query="1+1").json()["data"]["result"][1] == "2"
         assert server.get("/api/v1/query", query="1+1").status == 404
