@@ -1,6 +1,7 @@
 """`python -m bench`: make the load, measure each server in turn, print the tables."""
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,9 @@ from bench.queries import QUERIES
 from bench.report import Measured, ingest_table, query_table
 from bench.servers import NAMES, Server, installed, settle, start
 
+BUSY_LOAD = 1.2
+"""A load average that making the bodies, one busy thread, does not explain."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
@@ -24,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     bodies = make_bodies(fleet, connections=options.connections, samples_per_body=options.samples_per_body)
     size = sum(len(body) for shard in bodies for body in shard)
     _say(f"{fleet.samples / 1e6:.2f} M samples in {sum(map(len, bodies))} bodies, {size >> 20} MiB")
+    if os.getloadavg()[0] > BUSY_LOAD:
+        _say(f"this machine is busy with something else (load {os.getloadavg()[0]:.1f}): the figures will be worse than it can do")
     results = [_measure(server, fleet, bodies, options.repetitions) for server in _given(options)]
     for name in [] if options.url else options.servers:
         if not installed(name):

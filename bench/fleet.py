@@ -107,7 +107,7 @@ def _instance(number: int, steps: int, rng: np.random.Generator) -> tuple[list[L
 def _counter(increments: Floats, rng: np.random.Generator) -> Floats:
     """Sums of increments float64[S,T], begun a day before; all of them start anew at one step, in one instance of five."""
     day = 86_400 // STEP_SECONDS
-    sums = np.cumsum(increments, axis=1) + (increments.mean(axis=1, keepdims=True) * day).round()
+    sums: Floats = np.cumsum(increments, axis=1) + (increments.mean(axis=1, keepdims=True) * day).round()
     if rng.random() < 0.2 and sums.shape[1] > 2:
         at = int(rng.integers(1, sums.shape[1]))
         sums[:, at:] -= sums[:, at - 1 : at]
