@@ -134,6 +134,6 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
 async def open_client(tmp_path: Path) -> AsyncIterator[Client]:
     """The API with everything switched on, under a prefix, with small limits."""
     options = WebOptions(flags={}, route_prefix="/prom", cors_origin=r"https?://(a|b)\.org", enable_lifecycle=True, enable_admin_api=True)
-    (folder := tmp_path / "open").mkdir()  # noqa: ASYNC240  # nothing else runs yet
+    (folder := tmp_path / "open").mkdir()
     async for one in application(folder, options, EngineOptions(max_samples=50)):
         yield one
