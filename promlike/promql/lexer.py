@@ -13,6 +13,9 @@ from promlike.promql.position import SyntaxProblem
 MAX_NESTING = 500
 """How many parentheses may be open at once."""
 
+MAX_OPERATORS = 10_000
+"""How many operators and signs a text may have."""
+
 _SPACE = r"(?P<SPACE>[ \t\r\n]+|\#[^\r\n]*)"
 _STRING = r"""(?P<STRING>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*'|`[^`]*`)"""
 _NUMBER = r"(?P<NUMBER>0[xX][0-9a-fA-F_]*|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]*)?|\.[0-9][0-9_]*(?:[eE][+-]?[0-9]*)?)"
@@ -65,6 +68,7 @@ _KEYWORDS = {
 }
 
 _OPERATORS = frozenset({"COMPARISON", "SIGN", "ARITHMETIC", "SET_OPERATOR", "ATAN2"})
+_BRACKETS = frozenset({"LEFT_PAREN", "RIGHT_PAREN", "LEFT_BRACE", "RIGHT_BRACE", "LEFT_BRACKET", "RIGHT_BRACKET"})
 _BEFORE_OPERAND = _OPERATORS | {"", "LEFT_PAREN", "COMMA"}
 _ENDS_OPERAND = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[])")
 _ENDS_MATCHING_NAME = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[{+-])")
@@ -83,46 +87,97 @@ class PromLexer(Lexer):
 
 def tokens(text: str) -> Iterator[Token]:
     """The tokens of a query, of the terminals of grammar.lark. Raise SyntaxProblem where the text has none, or parentheses do not pair."""
-    scan = _OUTSIDE.match
-    offset, depth, outer_depth, previous = 0, 0, 0, ""
-    while offset < len(text):
-        match = scan(text, offset)
-        if match is None:
-            raise _no_token(text, offset, scan)
-        kind, end = match.lastgroup or "", match.end()
-        start, offset = offset, end
-        if kind == "SPACE":
-            continue
-        if kind == "WORD":
-            kind = _word(text, start, end, previous)
-            if scan == _IN_BRACKETS.match and kind not in ("STEP_RANGE", "MIN_MAX"):
-                raise SyntaxProblem(f"unexpected character in duration expression: '{text[start]}'", start)
-        elif kind == "NUMBER":
-            kind, offset = _number(text, start, end)
-        elif kind == "LEFT_PAREN":
-            depth += 1
-            if depth > MAX_NESTING:
+    return _Scanner(text).tokens()
+
+
+class _Scanner:
+    """One pass over a text. `pattern` is the one of the brackets the scanner is in, `depth` counts open parentheses."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.pattern = _OUTSIDE
+        self.depth = 0
+        self.depth_at_bracket = 0
+        self.operators = 0
+
+    def tokens(self) -> Iterator[Token]:
+        text, offset, previous = self.text, 0, ""
+        while offset < len(text):
+            match = self.pattern.match(text, offset)
+            if match is None:
+                raise self.no_token(offset)
+            kind, start, offset = match.lastgroup or "", offset, match.end()
+            if kind == "SPACE":
+                continue
+            if kind == "WORD":
+                kind = self.word(start, offset, previous)
+            elif kind == "NUMBER":
+                kind, offset = _number(text, start, offset)
+            if kind in _OPERATORS:
+                self.count_operator(start)
+            elif kind in _BRACKETS:
+                self.enter_or_leave(kind, start)
+            previous = kind
+            yield Token(kind, text[start:offset], start_pos=start, end_pos=offset)
+        self.check_all_closed()
+
+    def word(self, start: int, end: int, previous: str) -> str:
+        kind = _word(self.text, start, end, previous)
+        if self.pattern is _IN_BRACKETS and kind not in ("STEP_RANGE", "MIN_MAX"):
+            raise SyntaxProblem(f"unexpected character in duration expression: '{self.text[start]}'", start)
+        return kind
+
+    def count_operator(self, start: int) -> None:
+        self.operators += 1
+        if self.operators > MAX_OPERATORS:
+            raise SyntaxProblem(f"more than {MAX_OPERATORS} operators", start)
+
+    def enter_or_leave(self, kind: str, start: int) -> None:
+        if kind == "LEFT_PAREN":
+            self.depth += 1
+            if self.depth > MAX_NESTING:
                 raise SyntaxProblem(f"more than {MAX_NESTING} parentheses are open", start)
         elif kind == "RIGHT_PAREN":
-            depth -= 1
-            if depth < (outer_depth if scan == _IN_BRACKETS.match else 0):
-                raise SyntaxProblem("unexpected right parenthesis ')'", offset)
+            self.depth -= 1
+            if self.depth < (self.depth_at_bracket if self.pattern is _IN_BRACKETS else 0):
+                raise SyntaxProblem("unexpected right parenthesis ')'", start + 1)  # where Prometheus reports it
         elif kind == "LEFT_BRACE":
-            scan = _IN_BRACES.match
+            self.pattern = _IN_BRACES
         elif kind == "LEFT_BRACKET":
-            scan, outer_depth = _IN_BRACKETS.match, depth
-        elif kind in ("RIGHT_BRACE", "RIGHT_BRACKET"):
-            if kind == "RIGHT_BRACKET" and depth != outer_depth:
+            self.pattern, self.depth_at_bracket = _IN_BRACKETS, self.depth
+        else:
+            if self.pattern is _IN_BRACKETS and self.depth != self.depth_at_bracket:
                 raise SyntaxProblem("unclosed left parenthesis", start)
-            scan = _OUTSIDE.match
-        previous = kind
-        yield Token(kind, text[start:offset], start_pos=start, end_pos=offset)
-    if scan == _IN_BRACES.match:
-        raise SyntaxProblem("unexpected end of input inside braces", len(text))
-    if scan == _IN_BRACKETS.match:
-        raise SyntaxProblem("unclosed left bracket", len(text))
-    if depth:
-        raise SyntaxProblem("unclosed left parenthesis", len(text))
+            self.pattern = _OUTSIDE
+
+    def check_all_closed(self) -> None:
+        for still_open, message in (
+            (self.pattern is _IN_BRACES, "unexpected end of input inside braces"),
+            (self.pattern is _IN_BRACKETS, "unclosed left bracket"),
+            (self.depth > 0, "unclosed left parenthesis"),
+        ):
+            if still_open:
+                raise SyntaxProblem(message, len(self.text))
+
+    def no_token(self, offset: int) -> SyntaxProblem:
+        char, following = self.text[offset], self.text[offset + 1 : offset + 2]
+        if self.pattern is _IN_BRACKETS:
+            return SyntaxProblem(f"unexpected character in duration expression: '{char}'", offset)
+        if char in "\"'":
+            return SyntaxProblem("unterminated quoted string", offset)
+        if char == "`":
+            return SyntaxProblem("unterminated raw string", offset)
+        if self.pattern is _IN_BRACES:
+            if char == "!":
+                return SyntaxProblem(f"unexpected character after '!' inside braces: '{following}'", offset)
+            if char == "{":
+                return SyntaxProblem("unexpected left brace '{'", offset)
+            return SyntaxProblem(f"unexpected character inside braces: '{char}'", offset)
+        if char in "=!":
+            return SyntaxProblem(f"unexpected character after '{char}': '{following}'", offset)
+        if char == "]":
+            return SyntaxProblem("unexpected right bracket ']'", offset)
+        return SyntaxProblem(f"unexpected character: '{char}'", offset)
 
 
 def _word(text: str, start: int, end: int, previous: str) -> str:
@@ -147,24 +202,3 @@ def _number(text: str, start: int, end: int) -> tuple[str, int]:
             raise SyntaxProblem(f'bad number or duration syntax: "{text[start:end]}"', start)
         return "DURATION", match.end()
     return "NUMBER", end
-
-
-def _no_token(text: str, offset: int, scan: object) -> SyntaxProblem:
-    char = text[offset]
-    if scan == _IN_BRACKETS.match:
-        return SyntaxProblem(f"unexpected character in duration expression: '{char}'", offset)
-    if char in "\"'":
-        return SyntaxProblem("unterminated quoted string", offset)
-    if char == "`":
-        return SyntaxProblem("unterminated raw string", offset)
-    if scan == _IN_BRACES.match:
-        if char == "!":
-            return SyntaxProblem(f"unexpected character after '!' inside braces: '{text[offset + 1 : offset + 2]}'", offset)
-        if char == "{":
-            return SyntaxProblem("unexpected left brace '{'", offset)
-        return SyntaxProblem(f"unexpected character inside braces: '{char}'", offset)
-    if char in "=!":
-        return SyntaxProblem(f"unexpected character after '{char}': '{text[offset + 1 : offset + 2]}'", offset)
-    if char == "]":
-        return SyntaxProblem("unexpected right bracket ']'", offset)
-    return SyntaxProblem(f"unexpected character: '{char}'", offset)

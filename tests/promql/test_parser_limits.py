@@ -79,6 +79,7 @@ DEEP: list[tuple[str, str | None]] = [
     ("-" * 1000 + "a", f"1:1: parse error: {TOO_DEEP}"),
     ("a[" + "step()+" * 997 + "1]", None),
     ("a[" + "step()+" * 1000 + "1]", f"1:3: parse error: {TOO_DEEP}"),
+    ("-" * 10_001 + "1", "1:10001: parse error: more than 10000 operators"),
     ("(" * 500 + "a" + ")" * 500, None),
     ("(" * 501 + "a" + ")" * 501, "1:501: parse error: more than 500 parentheses are open"),
     ("abs(-" * 499 + "a" + ")" * 499, None),
