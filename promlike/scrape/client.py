@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,8 @@ class HttpClient:
             headers[name] = ", ".join(values)
         if basic := self.config.basic_auth:
             user = _content(basic.username_file) if basic.username_file else basic.username
-            headers["Authorization"] = aiohttp.BasicAuth(user, _secret(basic.password, basic.password_file), "utf-8").encode()
+            pair = f"{user}:{_secret(basic.password, basic.password_file)}"
+            headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
         elif bearer := self.config.authorization:
             credentials = _secret(bearer.credentials, bearer.credentials_file)
             headers["Authorization"] = f"{bearer.type.strip()} {credentials}".strip()
