@@ -1,0 +1,266 @@
+"""The engine around evaluation: limits, deadlines, cancellation, answers of every type, statistics."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from promlike.errors import BadRequest, QueryCancelled, QueryError, QueryTimeout, TooManySamples, TooMuchMemory
+from promlike.model.blocks import StepGrid
+from promlike.model.labels import labels
+from promlike.promql.context import Chunks
+from promlike.promql.engine import Engine
+from promlike.promql.options import Deadline, EngineOptions, Features
+from promlike.promql.result import Matrix, Scalar, String, Vector
+from promlike.storage.store import Selection, SelectRequest
+from tests.promql.memory import MemorySource, RegularSource
+
+MINUTE_MS = 60_000
+GRID = StepGrid(start_ms=0, step_ms=MINUTE_MS, count=11)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def source(series: int = 3) -> MemorySource:
+    """`m{n="0"}`, … with a sample a minute for ten minutes: series number times 100 plus the minute."""
+    filled = MemorySource()
+    for n in range(series):
+        filled.add(labels({"__name__": "m", "n": str(n)}), [(at * MINUTE_MS, 100.0 * n + at) for at in range(11)])
+    return filled
+
+
+@dataclass(slots=True)
+class SlowSource:
+    """Answers after `release` was set, and notes what it was asked."""
+
+    source: MemorySource = field(default_factory=source)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: list[list[SelectRequest]] = field(default_factory=list)
+
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+        self.asked.append(list(requests))
+        await self.release.wait()
+        return await self.source.select(requests, max_samples=max_samples)
+
+
+async def test_answers_of_every_type(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    values = [(await engine.instant(source(), query, MINUTE_MS)).value for query in ("m", "m[1m]", "1 + 1", '"text"')]
+    assert [type(value) for value in values] == [Vector, Matrix, Scalar, String]
+    answer = (await engine.range(source(), "time()", GRID)).value
+    assert isinstance(answer, Matrix)
+    assert answer.labels.all_labels() == [()]
+    assert answer.samples.values.tolist() == [60.0 * step for step in range(11)]
+    engine.close()
+
+
+@pytest.mark.parametrize(("query", "kind"), [('"text"', "string"), ("m[1m]", "range vector"), ("m[5m:1m]", "range vector")])
+async def test_range_queries_refuse_strings_and_range_vectors(pool: ThreadPoolExecutor, query: str, kind: str) -> None:
+    engine = Engine(EngineOptions(), pool)
+    with pytest.raises(BadRequest, match=f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector'):
+        await engine.range(source(), query, GRID)
+    engine.close()
+
+
+async def test_all_selectors_are_asked_for_at_once(pool: ThreadPoolExecutor) -> None:
+    slow = SlowSource()
+    slow.release.set()
+    engine = Engine(EngineOptions(features=Features.all()), pool)
+    query = "m + m offset 1m + rate(m[5m]) + max_over_time(sum(m)[10m:1m]) + (m @ 60) + m + info(m)"
+    await engine.instant(slow, query, 600_000)
+    (asked,) = slow.asked
+    ranges = [(request.start_ms, request.end_ms) for request in asked]
+    assert ranges == [(300_000, 600_000), (240_000, 540_000), (-240_000, 600_000), (-240_000, 60_000), (300_000, 600_000)]
+    assert [str(matcher) for matcher in asked[-1].matchers] == ['__name__="target_info"']
+    engine.close()
+
+
+async def test_equal_subtrees_are_computed_once_and_warn_at_every_place(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    result = await engine.instant(source(), "quantile(2, m) - quantile(2, m)", 0)
+    assert [warning[-7:] for warning in result.warnings] == [" (1:10)", " (1:27)"]
+    engine.close()
+
+
+async def test_lookback_of_the_query_wins(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    assert len((await engine.instant(source(), "m", 14 * MINUTE_MS)).value.labels) == 3  # type: ignore[union-attr]  # a vector
+    assert len((await engine.instant(source(), "m", 14 * MINUTE_MS, lookback_ms=MINUTE_MS)).value.labels) == 0  # type: ignore[union-attr]  # a vector
+    engine.close()
+
+
+async def test_the_asked_end_is_what_the_query_speaks_of(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(features=Features.all()), pool)
+    answer = (await engine.range(source(), "vector(end())", GRID, end_ms=630_000)).value
+    assert isinstance(answer, Matrix)
+    assert set(answer.samples.values.tolist()) == {630.0}
+    engine.close()
+
+
+async def test_too_many_samples_names_both_numbers(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(max_samples=10), pool)
+    with pytest.raises(TooManySamples, match="33 samples needed, 10 allowed"):
+        await engine.range(source(), "m", GRID)
+    engine.close()
+    engine = Engine(EngineOptions(max_samples=50), pool)
+    message = "would load too many samples into memory in query execution: 66 samples needed, 50 allowed"
+    with pytest.raises(TooManySamples, match=message):
+        await engine.range(source(), "m + 1", GRID)
+    engine.close()
+
+
+async def test_too_much_memory_names_both_numbers(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(max_bytes=1000), pool)
+    with pytest.raises(TooMuchMemory, match="1221 bytes needed, 1000 allowed"):
+        await engine.range(source(), "m + 1", GRID)
+    engine.close()
+
+
+async def test_intermediate_results_are_given_back(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(max_samples=33 * 6), pool)
+    query = " + ".join(["abs(m * 1)"] * 50)
+    answer = (await engine.range(source(), query, GRID)).value
+    assert isinstance(answer, Matrix)
+    assert answer.samples.values[:11].tolist() == [50.0 * at for at in range(11)]
+    engine.close()
+
+
+async def test_queries_wait_for_their_turn_and_time_out_in_the_queue(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(max_concurrency=1), pool)
+    slow = SlowSource()
+    first = asyncio.create_task(engine.instant(slow, "m", 0))
+    await asyncio.sleep(0)
+    with pytest.raises(QueryTimeout, match="query timed out in query queue"):
+        await engine.instant(slow, "m", 0, deadline=Deadline.after(0.05))
+    slow.release.set()
+    assert len((await first).value.labels) == 3  # type: ignore[union-attr]  # a vector
+    await engine.instant(slow, "m", 0)
+    engine.close()
+
+
+async def test_a_slow_source_times_out(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(max_concurrency=1), pool)
+    with pytest.raises(QueryTimeout, match="query timed out in expression evaluation"):
+        await engine.instant(SlowSource(), "m", 0, deadline=Deadline.after(0.02))
+    await engine.instant(source(), "m", 0)
+    engine.close()
+
+
+async def test_a_passed_deadline_ends_the_evaluation(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    deadline = Deadline.after(10)
+
+    class Late(MemorySource):
+        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+            deadline.at -= 20
+            return await source().select(requests, max_samples=max_samples)
+
+    with pytest.raises(QueryTimeout, match="query timed out in expression evaluation"):
+        await engine.instant(Late(), "m", 0, deadline=deadline)
+    engine.close()
+
+
+async def test_cancelling_while_fetching_frees_the_place(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(max_concurrency=1), pool)
+    task = asyncio.create_task(engine.instant(SlowSource(), "m", 0))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.instant(source(), "m", 0)
+    engine.close()
+
+
+async def test_cancelling_while_executing_cancels_the_deadline_and_frees_the_place_when_the_worker_is_done() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        engine = Engine(EngineOptions(max_concurrency=1), pool)
+        busy = threading.Event()
+        pool.submit(busy.wait)
+        deadline = Deadline.after(60)
+        task = asyncio.create_task(engine.instant(source(), "m", 0, deadline=deadline))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert deadline.cancelled
+        waiting = asyncio.create_task(engine.instant(source(), "m", 0))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        busy.set()
+        assert len((await waiting).value.labels) == 3  # type: ignore[union-attr]  # a vector
+        engine.close()
+
+
+async def test_a_failed_query_frees_its_place(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(max_concurrency=1), pool)
+    for _ in range(3):
+        with pytest.raises(QueryError):
+            await engine.instant(source(), "topk(NaN, m)", 0)
+        with pytest.raises(BadRequest):
+            await engine.instant(source(), "topk(", 0)
+    await engine.instant(source(), "m", 0)
+    engine.close()
+
+
+async def test_statistics_count_what_each_step_looks_at(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    stats = (await engine.range(source(), "m + rate(m[2m])", GRID, with_stats=True)).stats
+    assert stats.samples_per_step == (6, *[9] * 10)
+    assert stats.total_samples == 96
+    stats = (await engine.instant(source(), "max_over_time(m[3m:1m])", 5 * MINUTE_MS, with_stats=True)).stats
+    assert stats.samples_per_step == (9,)
+    assert (await engine.instant(source(), "m", 0)).stats.samples_per_step == ()
+    engine.close()
+
+
+async def test_wide_queries_give_the_same_on_threads(pool: ThreadPoolExecutor) -> None:
+    random = np.random.default_rng(0)
+    series = [labels({"__name__": "m", "job": str(n % 3), "n": str(n)}) for n in range(900)]
+    wide = RegularSource(series, np.arange(200, dtype=np.int64) * MINUTE_MS, random.normal(size=(900, 200)))
+    grid = StepGrid(start_ms=0, step_ms=MINUTE_MS, count=200)
+    threaded, single = Engine(EngineOptions(), pool), Engine(EngineOptions(), pool)
+    single._chunk_pool, single._threads = None, 1
+    queries = ["sum by (job) (rate(m[5m]))", "m * on (n) group_left m", "topk(3, m)", "quantile by (job) (0.3, m)", "-m > 0"]
+    for query in queries:
+        one, other = [(await engine.range(wide, query, grid)).value for engine in (threaded, single)]
+        assert isinstance(one, Matrix)
+        assert isinstance(other, Matrix)
+        assert one.labels.all_labels() == other.labels.all_labels()
+        np.testing.assert_array_equal(one.samples.values, other.samples.values)
+    threaded.close()
+    single.close()
+
+
+async def test_deep_trees_are_evaluated(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    answer = (await engine.instant(source(), "(" * 200 + "m" + " + 1)" * 200, 0)).value
+    assert isinstance(answer, Vector)
+    assert answer.values.tolist() == [200.0, 300.0, 400.0]
+    engine.close()
+
+
+def test_chunks_cover_all_rows_and_pass_errors_on(pool: ThreadPoolExecutor) -> None:
+    chunks = Chunks(pool, 3, Deadline.after(10))
+    seen: list[tuple[int, int]] = []
+    chunks.map(lambda low, high: seen.append((low, high)), 10, 10**6)
+    assert sorted(seen) == [(0, 3), (3, 6), (6, 10)]
+
+    def fail(low: int, high: int) -> None:
+        if low > 0:
+            raise QueryError("from a thread")
+
+    with pytest.raises(QueryError, match="from a thread"):
+        chunks.map(fail, 10, 10**6)
+    chunks.map(fail, 0, 0)
+    cancelled = Deadline.after(10)
+    cancelled.cancel()
+    with pytest.raises(QueryCancelled):
+        Chunks(pool, 3, cancelled).map(fail, 1, 1)
