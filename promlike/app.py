@@ -54,7 +54,6 @@ class ServerOptions:
     head_window_ms: int
     flush_interval_ms: int
     retention_ms: int
-    retention_bytes: int
     remote_write: bool
     threads: int
     query: EngineOptions

@@ -47,7 +47,6 @@ def server_options(flags: FlagValues) -> ServerOptions:
         head_window_ms=flags.duration_ms("storage.head-window"),
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
-        retention_bytes=flags.bytes("storage.tsdb.retention.size"),
         remote_write=flags.boolean("web.enable-remote-write-receiver"),
         threads=os.cpu_count() or 1,
         query=EngineOptions(
