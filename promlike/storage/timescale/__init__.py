@@ -1,0 +1,1 @@
+"""The TimescaleDB store: one wide hypertable, columnstore, binary COPY."""

@@ -1,0 +1,67 @@
+"""A PostgreSQL of our own: in a temporary folder, on a free loopback port, stopped by its pid. PostgreSQL does not start as root."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers import free_port
+
+ACCOUNT = "postgres"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postgres:
+    port: int
+    folder: Path
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{ACCOUNT}@127.0.0.1:{self.port}/{database}"
+
+
+def server_programs() -> Path:
+    """The folder of the newest installed server; the test is skipped without one."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if not found:
+        pytest.skip("postgresql is not installed")
+    return found[-1].parent
+
+
+def require_timescaledb(programs: Path) -> None:
+    """Skip the test where the server has no TimescaleDB."""
+    share = subprocess.run([programs / "pg_config", "--sharedir"], capture_output=True, text=True, check=True).stdout.strip()
+    if not (Path(share) / "extension" / "timescaledb.control").exists():
+        pytest.skip("the TimescaleDB extension is not installed")
+
+
+@contextmanager
+def timescaledb() -> Iterator[Postgres]:
+    """A running server with the extension preloaded."""
+    programs = server_programs()
+    require_timescaledb(programs)
+    as_root = os.geteuid() == 0
+    if as_root and ACCOUNT not in {entry.pw_name for entry in pwd.getpwall()}:
+        pytest.skip(f"running as root and there is no account {ACCOUNT}")
+    prefix = ["runuser", "-u", ACCOUNT, "--"] if as_root else []
+    folder, port = Path(tempfile.mkdtemp(prefix="promlike-postgres-")), free_port()
+    if as_root:
+        shutil.chown(folder, ACCOUNT)
+    run = [*prefix, str(programs / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", ACCOUNT, "--no-sync"]
+    subprocess.run(run, check=True, capture_output=True, cwd=folder)
+    settings = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off"]
+    settings += ["shared_preload_libraries=timescaledb", "timescaledb.telemetry_level=off"]
+    options = " ".join(f"-c {setting}" for setting in settings)
+    control = [*prefix, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w"]
+    subprocess.run([*control, "-o", options, "-l", str(folder / "log"), "start"], check=True, capture_output=True, cwd=folder)
+    try:
+        yield Postgres(port=port, folder=folder)
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+        shutil.rmtree(folder)

@@ -1,0 +1,117 @@
+"""The shared suite on TimescaleDB, and what is TimescaleDB's own."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from itertools import count
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
+import numpy as np
+import pytest
+
+from promlike.errors import StorageError, StorageUnavailable
+from promlike.model.blocks import STALE_NAN
+from promlike.model.labels import labels
+from promlike.storage.store import Metadata, SeriesRecord, Store
+from promlike.storage.timescale.copy import HEADER, TRAILER, decode_rows, encode_rows
+from promlike.storage.timescale.store import TimescaleStore
+from tests.storage.postgres import Postgres, timescaledb
+from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records
+
+_databases = count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with timescaledb() as running:
+        yield running
+
+
+@pytest.fixture
+async def database(server: Postgres) -> str:
+    """The URL of a new, empty database."""
+    name = f"test{next(_databases)}"
+    connection = await asyncpg.connect(server.url("postgres"))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return server.url(name)
+
+
+@pytest.fixture
+async def stores(database: str) -> AsyncIterator[Stores]:
+    opened: list[TimescaleStore] = []
+
+    async def open_store() -> Store:
+        for store in opened:
+            await store.close()
+        store = TimescaleStore(database)
+        opened.append(store)
+        await store.open()
+        return store
+
+    yield open_store
+    for store in opened:
+        await store.close()
+
+
+class TestTimescaleStore(StoreSuite):
+    """Everything a Store must do."""
+
+
+async def test_samples_are_compressed_while_they_are_copied(stores: Stores, database: str) -> None:
+    store = await stores()
+    rows = {ref: [(START_MS + k * 15_000, float(k)) for k in range(400)] for ref in range(200)}
+    await store.write(batch(rows, series=records(*map(str, range(200)))))
+    connection = await asyncpg.connect(database)
+    batches = await connection.fetchval(
+        "SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'samples' AND is_compressed"
+    )
+    await connection.close()
+    assert batches >= 1
+    assert (await store.stats()).bytes < 80_000 * 10
+
+
+async def test_people_can_query_samples_by_labels(stores: Stores, database: str) -> None:
+    store = await stores()
+    await store.write(batch({0: [(START_MS, 1.5)]}, series=records("a")))
+    connection = await asyncpg.connect(database)
+    row = await connection.fetchrow("SELECT time, metric, labels->>'instance' AS instance, value FROM promlike.labelled_samples")
+    await connection.close()
+    assert tuple(row) == (datetime.fromtimestamp(START_MS / 1000, UTC), "up", "a", 1.5)
+
+
+async def test_a_batch_whose_commit_was_not_heard_of_is_not_stored_twice(stores: Stores) -> None:
+    store = await stores()
+    again = batch({0: [(START_MS, 1.0)]}, series=records("a"), position=(3, 8))
+    await store.write(again)
+    await store.write(again)
+    assert await read(store, [0]) == [[(START_MS, 1.0)]]
+
+
+async def test_characters_that_postgresql_refuses_survive(stores: Stores) -> None:
+    store = await stores()
+    odd = labels({"__name__": "up", "nul": "a\0b", "escape": "\ufdd0", "both": "\ufdd00\0"})
+    help_text = Metadata(metric="up", type="gauge", help="\0 help")
+    await store.write(batch(series=[SeriesRecord(ref=0, labels=odd)], metadata=[help_text]))
+    assert [record.labels for record in await store.load_series()] == [odd]
+    assert await store.load_metadata() == [help_text]
+
+
+async def test_a_database_that_is_not_there_is_named_without_its_password() -> None:
+    store = TimescaleStore("postgresql://somebody:secret@127.0.0.1:1/nowhere")
+    with pytest.raises(StorageUnavailable) as error:
+        await store.open()
+    assert "secret" not in str(error.value)
+
+
+def test_rows_survive_encoding_bit_for_bit() -> None:
+    refs, ts_ms = np.array([1, 2_000_000_000], np.int32), np.array([-5, 4_102_444_800_123], np.int64)
+    values = np.array([STALE_NAN, -0.0])
+    found = decode_rows(encode_rows(refs, ts_ms, values))
+    assert [column.tolist() for column in found[:2]] == [refs.tolist(), ts_ms.tolist()]
+    assert found[2].view(np.uint64).tolist() == values.view(np.uint64).tolist()
+
+
+@pytest.mark.parametrize("stream", [b"", b"PGCOPY", HEADER + b"\0" * 5 + TRAILER, HEADER + b"\0" * 34 + TRAILER])
+def test_other_streams_are_refused(stream: bytes) -> None:
+    with pytest.raises(StorageError):
+        decode_rows(stream)
