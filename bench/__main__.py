@@ -1,4 +1,4 @@
-"""`python -m bench`: make the load, measure each server in turn, print the tables."""
+"""`python -m bench`: make the load, send it to one server after the other, ask all of them in turn, print the tables."""
 
 import argparse
 import os
@@ -6,15 +6,16 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench.answers import ask
+from bench.answers import ask_in_turn
 from bench.bodies import make_bodies
 from bench.fleet import Fleet, make_fleet
 from bench.ingest import ingest
 from bench.queries import QUERIES
 from bench.report import Measured, ingest_table, query_table
-from bench.servers import NAMES, Server, installed, settle, start
+from bench.servers import NAMES, Server, installed, start
 
 BUSY_LOAD = 1.2
 """A load average that making the bodies, one busy thread, does not explain."""
@@ -22,64 +23,61 @@ BUSY_LOAD = 1.2
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
-    if options.queries_only:
-        return _queries_only(options)
-    fleet = make_fleet(series=options.series, steps=options.samples, end_ms=int(time.time() * 1000))
-    bodies = make_bodies(fleet, connections=options.connections, samples_per_body=options.samples_per_body)
-    size = sum(len(body) for shard in bodies for body in shard)
-    _say(f"{fleet.samples / 1e6:.2f} M samples in {sum(map(len, bodies))} bodies, {size >> 20} MiB")
-    if os.getloadavg()[0] > BUSY_LOAD:
-        _say(f"this machine is busy with something else (load {os.getloadavg()[0]:.1f}): the figures will be worse than it can do")
-    results = [_measure(server, fleet, bodies, options.repetitions) for server in _given(options)]
-    for name in [] if options.url else options.servers:
+    results: list[Measured] = []
+    with ExitStack() as cleanup:
+        servers = _given(options)
+        if not options.queries_only:
+            fleet = make_fleet(series=options.series, steps=options.samples, end_ms=int(time.time() * 1000))
+            bodies = make_bodies(fleet, connections=options.connections, samples_per_body=options.samples_per_body)
+            size = sum(len(body) for shard in bodies for body in shard)
+            _say(f"{fleet.samples / 1e6:.2f} M samples in {sum(map(len, bodies))} bodies, {size >> 20} MiB")
+            if os.getloadavg()[0] > BUSY_LOAD:
+                _say(f"this machine is busy with something else (load {os.getloadavg()[0]:.1f}): the figures will be worse than it can do")
+            servers = servers or _started(options, cleanup)
+            options.end = fleet.end_ms
+            results = [_load(server, fleet, bodies) for server in servers]
+        else:
+            results = [Measured(name=server.name) for server in servers]
+        _say(f"asking {len(QUERIES)} queries; the data ends at {options.end} ms")
+        for query in QUERIES:
+            answers = ask_in_turn(servers, query, end_ms=options.end, repetitions=options.repetitions)
+            for measured, answer in zip(results, answers, strict=True):
+                measured.answers[query.name] = answer
+        for server, measured in zip(servers, results, strict=True):
+            measured.ended = server.usage()
+            server.stop()
+            measured.disk_bytes_stopped = server.disk_bytes()
+    _print(results)
+    return 0
+
+
+def _started(options: argparse.Namespace, cleanup: ExitStack) -> list[Server]:
+    """Start what was asked for and is installed, all at once; `cleanup` stops them and removes their folders."""
+    servers: list[Server] = []
+    for name in options.servers:
         if not installed(name):
             _say(f"{name} is not installed: left out")
             continue
         folder = Path(tempfile.mkdtemp(prefix=f"bench-{name}-", dir=options.folder))
-        try:
-            server = start(name, folder)
-            try:
-                measured = _measure(server, fleet, bodies, options.repetitions)
-            finally:
-                server.stop()
-            measured.disk_bytes_stopped = server.disk_bytes()
-            results.append(measured)
-        finally:
-            if options.keep:
-                _say(f"{name}: data and log kept in {folder}")
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-    _print(results)
-    return 0
+        if options.keep:
+            _say(f"{name}: data and log are kept in {folder}")
+        else:
+            cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        server = start(name, folder)
+        cleanup.callback(server.stop)
+        servers.append(server)
+    return servers
 
 
-def _queries_only(options: argparse.Namespace) -> int:
-    if not options.url or not options.end:
-        print("--queries-only needs --url for servers that hold the data, and --end as an earlier run printed it", file=sys.stderr)
-        return 2
-    results = [Measured(name=server.name) for server in _given(options)]
-    for server, measured in zip(_given(options), results, strict=True):
-        _ask_all(server, measured, options.end, options.repetitions)
-    _print(results)
-    return 0
-
-
-def _measure(server: Server, fleet: Fleet, bodies: list[list[bytes]], repetitions: int) -> Measured:
+def _load(server: Server, fleet: Fleet, bodies: list[list[bytes]]) -> Measured:
+    """Send the load to one server while the others rest."""
+    _say(f"{server.name} at {server.url}: sending")
     measured = Measured(name=server.name, ready_seconds=server.ready_seconds)
-    _say(f"{server.name} at {server.url}, ready after {server.ready_seconds:.1f} s; sending (data ends at {fleet.end_ms} ms)")
     measured.ingest = ingest(server, bodies, fleet.samples)
     measured.loaded = server.usage()
     measured.disk_bytes = server.disk_bytes()
-    _say(f"{server.name}: {measured.ingest.samples_per_second / 1e6:.2f} M samples/s; asking")
-    _ask_all(server, measured, fleet.end_ms, repetitions)
-    settle(server, seconds=5)
-    measured.ended = server.usage()
+    _say(f"{server.name}: {measured.ingest.samples_per_second / 1e6:.2f} M samples/s")
     return measured
-
-
-def _ask_all(server: Server, measured: Measured, end_ms: int, repetitions: int) -> None:
-    for query in QUERIES:
-        measured.answers[query.name] = ask(server, query, end_ms=end_ms, repetitions=repetitions)
 
 
 def _print(results: list[Measured]) -> None:
@@ -113,6 +111,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     for name in options.servers:
         if name not in NAMES:
             parser.error(f"unknown server {name!r}, known: {', '.join(NAMES)}")
+    if options.queries_only and not (options.url and options.end):
+        parser.error("--queries-only needs --url for servers that hold the data, and --end as the earlier run said it")
     return options
 
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -32,27 +33,48 @@ class Answer:
         return len(self.data["result"] if isinstance(self.data, dict) else self.data or ())
 
 
-def ask(server: Server, query: Query, *, end_ms: int, repetitions: int) -> Answer:
-    """Send one query several times over one connection, one after the other; the time ends with the last byte of the answer."""
-    parts = urlsplit(server.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=180)
-    path = parts.path.rstrip("/") + query.path(end_ms)
-    seconds: list[float] = []
+def ask_in_turn(servers: Sequence[Server], query: Query, *, end_ms: int, repetitions: int) -> list[Answer]:
+    """One answer a server. Each repetition goes to every server in turn, so that a machine busy for a while is so for all of them."""
+    askers = [_Asker(server, query.path(end_ms)) for server in servers]
     try:
         for _ in range(repetitions):
-            began = time.perf_counter()
-            connection.request("GET", path)
-            body = connection.getresponse().read()
-            seconds.append(time.perf_counter() - began)
+            for asker in askers:
+                asker.ask()
+        return [asker.answer() for asker in askers]
     finally:
-        connection.close()
-    envelope = _envelope(body)
-    return Answer(
-        seconds=median(seconds),
-        size=len(body),
-        error="" if envelope.get("status") == "success" else str(envelope.get("error", "no error named"))[:300],
-        data=envelope.get("data"),
-    )
+        for asker in askers:
+            asker.connection.close()
+
+
+class _Asker:
+    """One query to one server over one connection; a time ends with the last byte of the answer."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        parts = urlsplit(server.url)
+        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=180)
+        self._path = parts.path.rstrip("/") + path
+        self._seconds: list[float] = []
+        self._body = b""
+        self._failure = ""
+
+    def ask(self) -> None:
+        began = time.perf_counter()
+        try:
+            self.connection.request("GET", self._path)
+            self._body = self.connection.getresponse().read()
+        except (OSError, http.client.HTTPException) as error:
+            self.connection.close()
+            self._failure = f"no answer: {error!r}"
+        self._seconds.append(time.perf_counter() - began)
+
+    def answer(self) -> Answer:
+        envelope = {"error": self._failure} if self._failure else _envelope(self._body)
+        return Answer(
+            seconds=median(self._seconds),
+            size=len(self._body),
+            error="" if envelope.get("status") == "success" else str(envelope.get("error", "no error named"))[:300],
+            data=envelope.get("data"),
+        )
 
 
 def _envelope(body: bytes) -> dict[str, Any]:
