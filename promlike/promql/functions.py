@@ -17,7 +17,8 @@ class FunctionSpec:
     """A function of PromQL.
 
     `args` are the types of all arguments; the last `optional` of them may be left out, and with `variadic` the last one may also be
-    repeated. `feature` is the field of `Features` that switches the function on. `evaluate` computes it; None where only the executor can.
+    repeated. `feature` is the field of `Features` that switches the function on. `anchored` and `smoothed` say
+    whether it takes ranges so extended. `evaluate` computes it; None where only the executor can.
     """
 
     name: str
@@ -27,7 +28,8 @@ class FunctionSpec:
     returns: ValueType = ValueType.VECTOR
     drops_name: bool = True
     feature: str | None = None
-    deprecated_hint: str | None = None
+    anchored: bool = False
+    smoothed: bool = False
     evaluate: Evaluator | None = None
 
     @property
@@ -87,7 +89,9 @@ _SPECS: tuple[FunctionSpec, ...] = (
     *_each("label_join", _VECTOR, _STRING, _STRING, _STRING, optional=1, variadic=True, drops_name=False),
     *_each("info", _VECTOR, _VECTOR, optional=1, drops_name=False, feature=EXPERIMENTAL),
     # Over a range.
-    *_each("rate increase delta irate idelta deriv changes resets", _MATRIX),
+    *_each("rate increase delta", _MATRIX, anchored=True, smoothed=True),
+    *_each("changes resets", _MATRIX, anchored=True),
+    *_each("irate idelta deriv", _MATRIX),
     *_each("predict_linear", _MATRIX, _SCALAR),
     *_each("double_exponential_smoothing", _MATRIX, _SCALAR, _SCALAR, feature=EXPERIMENTAL),
     *_each("avg_over_time sum_over_time min_over_time max_over_time count_over_time", _MATRIX),

@@ -2,6 +2,7 @@
 
 from promlike.model.blocks import StepGrid
 from promlike.promql import ast
+from promlike.promql.extended import check_extended
 from promlike.promql.info import info_request
 from promlike.promql.shape import children
 from promlike.promql.timing import Timing
@@ -9,7 +10,11 @@ from promlike.storage.store import SelectRequest
 
 
 def plan_requests(expr: ast.Expr, grid: StepGrid, timing: Timing) -> list[SelectRequest]:
-    """What every selector of an expression evaluated at `grid` needs, each request once, in the order of the text."""
+    """What every selector of an expression evaluated at `grid` needs, each request once, in the order of the text.
+
+    Raise QueryError when a range is extended for a function that does not take such ranges.
+    """
+    check_extended(expr)
     found: dict[SelectRequest, None] = {}
     _collect(expr, grid, timing, found)
     return list(found)
