@@ -128,7 +128,9 @@ def make_store(url: str) -> Store:
     if scheme == "duckdb" and rest:
         return DuckDBStore(Path(rest))
     if scheme in ("postgresql", "postgres"):
-        raise StartError("--storage.url: the TimescaleDB store is not available in this version of promlike; use duckdb:PATH")
+        from promlike.storage.timescale.store import TimescaleStore  # asyncpg is not loaded for the embedded store
+
+        return TimescaleStore(url)
     raise StartError(f"--storage.url: {shown_url(url)!r} is neither duckdb:PATH nor postgresql://…")
 
 

@@ -112,10 +112,13 @@ class TimescaleStore:
 
     async def delete_before(self, cutoff_ms: int) -> int:
         """Chunks that are older as a whole are dropped; older rows of the chunk at the border go when it does. Returns -1."""
-        async with self._connection("delete") as connection, connection.transaction():
+        async with self._connection("delete") as connection:
             await connection.execute("SELECT drop_chunks('promlike.samples', older_than => $1::timestamptz)", _time(cutoff_ms))
-            await connection.execute("DELETE FROM promlike.series WHERE max_time < $1", _time(cutoff_ms))
         return -1
+
+    async def delete_series(self, refs: Int32) -> None:
+        async with self._connection("delete series") as connection:
+            await connection.execute("DELETE FROM promlike.series WHERE id = ANY($1::int[])", refs.tolist())
 
     async def stats(self) -> StoreStats:
         async with self._connection("read statistics") as connection:
@@ -243,6 +246,10 @@ async def _translated(what: str) -> AsyncIterator[None]:
 def _series_record(row: Any) -> SeriesRecord:
     pairs = labels((original(name), original(value)) for name, value in row["labels"].items())
     return SeriesRecord(ref=row["id"], labels=pairs, min_time_ms=_ms(row["min_time"]), max_time_ms=_ms(row["max_time"]))
+
+
+def _metadata(row: Any) -> Metadata:
+    return Metadata(metric=original(row["metric"]), type=row["type"], help=original(row["help"]), unit=original(row["unit"]))
 
 
 def _metadata_row(entry: Metadata) -> tuple[str, str, str, str]:
