@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,8 +127,8 @@ class Flusher:
 
     async def _write(self, attempt: _Attempt) -> int:
         """Hand an attempt to the store and settle it; how many samples it had."""
-        late = attempt.snapshot.late
         chunks = _Chunks(self._head, attempt.snapshot)
+        late = await asyncio.to_thread(attempt.snapshot.late)
         try:
             await self._store.write(
                 FlushBatch(
@@ -170,6 +171,12 @@ class Flusher:
             if self._head.used_bytes <= self._options.head_cache_bytes:
                 return
             await self.collect_before(self._now_ms() - int(windows * self._options.head_window_ms))
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """No flush runs inside."""
+        async with self._lock:
+            yield
 
     async def collect_before(self, cutoff_ms: int) -> None:
         """Drop stored blocks of samples <= cutoff, a few series at a time."""

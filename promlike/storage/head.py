@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
@@ -29,6 +30,9 @@ PARALLEL_SAMPLES = 400_000
 """Below this many samples one thread is faster than handing out parts."""
 
 _SERIES_STEP = 4096
+
+LatePart = tuple[Int32, Int64, Int64]
+"""Refs, times and bits of late samples, in the order they came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,8 +61,12 @@ class HeadSnapshot:
     series: int
     flushed_ms: Int64
     upto_ms: Int64
-    late: LateSamples
+    late_parts: list[LatePart]
     unflushed: int
+
+    def late(self) -> LateSamples:
+        """The late samples in order. They may be many: not to be called on the event loop."""
+        return _settle(self.late_parts, self.flushed_ms)
 
 
 class Head:
@@ -90,7 +98,9 @@ class Head:
         self._flushing_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
         self._series = 0
         self._prepared = 0
-        self._late: list[tuple[Int32, Int64, Int64]] = []
+        self._late: list[LatePart] = []
+        self._pinned = cast("NDArray[np.uint8]", reserve((MAX_SERIES,), np.uint8))
+        """Series with late samples that the store has not: their blocks must stay, or queries would see the old values meanwhile."""
         self._readers: dict[int, int] = {}
         self._reader_ids = iter(range(2**62))
         self._epoch = 0
@@ -208,6 +218,7 @@ class Head:
         stored = (outcome != kernels.DUPLICATE) & (ts_ms <= self._flushing_ms[refs])
         if stored.any():
             self._late.append((refs[stored], ts_ms[stored], bits[stored]))
+            self._pinned[refs[stored]] = 1
         return outcome
 
     @contextmanager
@@ -285,7 +296,7 @@ class Head:
             series=series,
             flushed_ms=flushed,
             upto_ms=self._flushing_ms[:series].copy(),
-            late=_settle(late, flushed),
+            late_parts=late,
             unflushed=self.unflushed,
         )
 
@@ -295,24 +306,23 @@ class Head:
         added = snapshot.upto_ms > snapshot.flushed_ms
         # first_ms is at or before what was stored now, which is all that stored_from_ms promises.
         self.stored_from_ms[:n][added] = np.minimum(self.stored_from_ms[:n], self.first_ms[:n])[added]
-        late = snapshot.late
-        np.minimum.at(self.stored_from_ms, late.refs, late.ts_ms)
         self.flushed_ms[:n] = snapshot.upto_ms
+        for refs, ts_ms, _ in snapshot.late_parts:
+            np.minimum.at(self.stored_from_ms, refs, ts_ms)
+            self._pinned[refs] = 0
+        for refs, _, _ in self._late:
+            self._pinned[refs] = 1
         self.unflushed -= snapshot.unflushed
 
     def not_flushed(self, snapshot: HeadSnapshot) -> None:
         """The snapshot could not be stored: its late samples wait for the next flush, before newer ones."""
-        late = snapshot.late
-        self._late.insert(0, (late.refs, late.ts_ms, late.values.view(np.int64)))
+        self._late = snapshot.late_parts + self._late
 
     def collect(self, ref_from: int, ref_to: int, cutoff_ms: int) -> int:
         """Drop the blocks of refs in [ref_from, ref_to) whose samples are all stored and <= cutoff; returns how many blocks."""
-        pinned = np.zeros(ref_to, np.uint8)
-        for refs, _, _ in self._late:
-            pinned[refs[refs < ref_to]] = 1
         cuts = np.empty(ref_to - ref_from, np.int64)
         chains = (self._deltas, self._base, self._prev, self._fill)
-        if not kernels.find_cuts(ref_from, ref_to, cutoff_ms, self.flushed_ms, self._work, pinned, *chains, cuts):
+        if not kernels.find_cuts(ref_from, ref_to, cutoff_ms, self.flushed_ms, self._work, self._pinned, *chains, cuts):
             return 0
         changed = (ref_from + np.flatnonzero(cuts >= 0)).astype(np.int32)
         freed = np.empty(int(self._pool[0]), np.int32)
@@ -334,7 +344,7 @@ class Head:
             self._pool[1] = top + len(blocks)
 
 
-def _settle(late: list[tuple[Int32, Int64, Int64]], flushed_ms: Int64) -> LateSamples:
+def _settle(late: list[LatePart], flushed_ms: Int64) -> LateSamples:
     """Sort what came late, keep the last write of each time, leave out what is newer than the store (the chains hold it)."""
     refs = np.concatenate([part[0] for part in late]) if late else np.empty(0, np.int32)
     ts = np.concatenate([part[1] for part in late]) if late else np.empty(0, np.int64)

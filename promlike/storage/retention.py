@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from promlike.errors import StorageError
+from promlike.model.blocks import Int32
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
 from promlike.storage.head import Head
+from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import SeriesIndex
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import Store
@@ -59,17 +61,21 @@ class Retention:
         self._counters.retention_runs += 1
         self._counters.retention_deleted += max(deleted, 0)
         await self._flusher.collect_before(cutoff_ms - 1)
+        async with self._flusher.paused():
+            # First the index: a sample that comes now revives its series and so announces it to the WAL and to the next flush again.
+            refs = self._remove_empty(cutoff_ms)
+            if len(refs):
+                await self._store.delete_series(refs)
+
+    def _remove_empty(self, cutoff_ms: int) -> Int32:
+        """Take the series out of the index whose samples are all stored and too old; return them."""
         head, n = self._head, self._index.count
-        # last_ms of a series that never had a sample is the least time there is; it may be about to get its first.
-        gone = (
-            self._index.alive[:n]
-            & (head.last_ms[:n] < cutoff_ms)
-            & (head.flushed_ms[:n] >= head.last_ms[:n])
-            & (head.last_ms[:n] > -(2**63))
-        )
-        refs = np.flatnonzero(gone).astype(np.int32)
+        # A series that never had a sample has the least of all times; it may be about to get its first.
+        old = (head.last_ms[:n] < cutoff_ms) & (head.last_ms[:n] > MIN_TIME)
+        refs = np.flatnonzero(self._index.alive[:n] & old & (head.flushed_ms[:n] >= head.last_ms[:n])).astype(np.int32)
         if len(refs):
             self._index.remove(refs)
             head.forget_stored(refs)
             self._counters.series_removed += len(refs)
             log.info("retention removed %d series without samples", len(refs))
+        return refs

@@ -216,10 +216,11 @@ class Store(Protocol):
         ...
 
     async def delete_before(self, cutoff_ms: int) -> int:
-        """Retention: forget samples with ts_ms < cutoff_ms, and series whose samples are all older.
+        """Retention: forget samples with ts_ms < cutoff_ms, but no series; return how many, or -1 when the store does not count."""
+        ...
 
-        Returns how many samples, or -1 when the store does not count.
-        """
+    async def delete_series(self, refs: Int32) -> None:
+        """Forget these series. They have no samples left, or none that retention would keep; a flush may announce them again later."""
         ...
 
     async def stats(self) -> StoreStats: ...

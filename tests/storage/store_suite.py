@@ -198,14 +198,22 @@ class StoreSuite:
         await store.write(batch({0: [(START_MS + 1, 1.0)]}, series=records("a"), position=(1, 16)))
         assert [(s.ref, s.labels, s.max_time_ms) for s in await store.load_series()] == [(0, up("a"), START_MS + 1)]
 
-    async def test_retention_forgets_old_samples_and_series_without_others(self, stores: Stores) -> None:
+    async def test_retention_forgets_old_samples_and_no_series(self, stores: Stores) -> None:
         store = await stores()
         old, new = START_MS - 40 * DAY_MS, START_MS
         await store.write(batch({0: [(old, 1.0)], 1: [(old, 1.0)]}, series=records("a", "b", "c")))
         await store.write(batch({1: [(new, 2.0)], 2: [(new, 3.0)]}, position=(1, 16)))
         await store.delete_before(START_MS - 10 * DAY_MS)
         assert await read(store, [0, 1, 2]) == [[], [(new, 2.0)], [(new, 3.0)]]
-        assert [s.ref for s in await store.load_series()] == [1, 2]
+        assert [s.ref for s in await store.load_series()] == [0, 1, 2]
+
+    async def test_deleted_series_are_gone_until_they_are_announced_again(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch({1: [(START_MS, 2.0)]}, series=records("a", "b", "c")))
+        await store.delete_series(np.array([0, 2], np.int32))
+        assert [s.ref for s in await store.load_series()] == [1]
+        await store.write(batch({2: [(START_MS, 3.0)]}, series=records("a", "b", "c")[2:], position=(1, 16)))
+        assert [(s.ref, s.min_time_ms) for s in await store.load_series()] == [(1, START_MS), (2, START_MS)]
 
     async def test_scattered_series_of_many_flushes_are_read_in_order(self, stores: Stores) -> None:
         store = await stores()

@@ -82,7 +82,7 @@ class Twin:
             assert row
             assert not series or row[0][0] > max(series)
             series.update(row)
-        late = snapshot.late
+        late = snapshot.late()
         keys = list(zip(late.refs.tolist(), late.ts_ms.tolist(), strict=True))
         assert keys == sorted(set(keys))
         for (ref, ts), value in zip(keys, late.values.view(np.int64).tolist(), strict=True):
@@ -217,7 +217,7 @@ def test_what_came_late_and_is_not_stored_stays_in_memory(head: Head) -> None:
     head.append(*columns([(0, 5, 2.0)]))
     assert head.collect(0, 4, 10_000) == 0
     snapshot = head.snapshot()
-    assert snapshot.late.ts_ms.tolist() == [5]
+    assert snapshot.late().ts_ms.tolist() == [5]
     head.flushed(snapshot)
     assert head.collect(0, 4, 10_000) == 1
 
@@ -226,7 +226,7 @@ def test_a_stored_series_takes_old_samples_as_late(head: Head) -> None:
     head.set_stored(np.array([2], np.int32), np.array([100], np.int64), np.array([200], np.int64))
     head.append(*columns([(2, 150, 1.0), (2, 200, 1.0), (2, 201, 1.0)]))
     snapshot = head.snapshot()
-    assert snapshot.late.ts_ms.tolist() == [150, 200]
+    assert snapshot.late().ts_ms.tolist() == [150, 200]
     assert (snapshot.flushed_ms[2], snapshot.upto_ms[2]) == (200, 201)
     assert read(head, [2]).covered_ms.tolist() == [200]
 

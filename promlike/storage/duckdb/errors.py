@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import duckdb
+import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type information
 
 from promlike.errors import StorageError, StorageUnavailable
 
@@ -19,5 +20,7 @@ def translated(doing: str) -> Iterator[None]:
         raise StorageUnavailable(f"DuckDB cannot {doing} now: {error}") from error
     except duckdb.Error as error:
         raise StorageError(f"DuckDB cannot {doing}: {error}") from error
+    except pa.ArrowException as error:
+        raise StorageError(f"cannot {doing}: {error}") from error
     except OSError as error:
         raise StorageUnavailable(f"cannot {doing}: {error}") from error

@@ -85,6 +85,9 @@ class DuckDBStore:
             await self._on_writer("check-point", self._checkpoint)
         return deleted
 
+    async def delete_series(self, refs: Int32) -> None:
+        await self._change("delete series", lambda connection: write.delete_series(connection, refs))
+
     async def stats(self) -> StoreStats:
         stats = await self._read("count its samples", load_stats)
         size = self._path.stat().st_size if self._path.exists() else 0

@@ -37,10 +37,18 @@ def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> Non
 def delete_before(connection: duckdb.DuckDBPyConnection, cutoff_ms: int) -> int:
     """See `Store.delete_before`."""
     deleted = connection.execute("DELETE FROM samples WHERE ts < $1", [cutoff_ms]).fetchall()[0][0]
-    connection.execute("DELETE FROM series WHERE id IN (SELECT series_id FROM series_times WHERE max_ts < $1)", [cutoff_ms])
-    connection.execute("DELETE FROM series_times WHERE max_ts < $1", [cutoff_ms])
     connection.execute("UPDATE series_times SET min_ts = $1 WHERE min_ts < $1", [cutoff_ms])
     return int(deleted)
+
+
+def delete_series(connection: duckdb.DuckDBPyConnection, refs: Int32) -> None:
+    """See `Store.delete_series`."""
+    _insert(
+        connection,
+        pa.table({"id": pa.array(refs)}),
+        "DELETE FROM series WHERE id IN (SELECT id FROM incoming)",
+        "DELETE FROM series_times WHERE series_id IN (SELECT id FROM incoming)",
+    )
 
 
 def _write_series(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
