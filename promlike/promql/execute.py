@@ -9,6 +9,7 @@ from promlike.model.blocks import StepGrid
 from promlike.promql import ast
 from promlike.promql.aggregate import aggregation
 from promlike.promql.binary import binary, unary
+from promlike.promql.budget import CELL_BYTES
 from promlike.promql.calls.table import EVALUATORS
 from promlike.promql.context import CallContext
 from promlike.promql.execution import Execution
@@ -18,7 +19,7 @@ from promlike.promql.names import drop_name, unique
 from promlike.promql.selectors import matrix_selector, sample_times, start_times, vector_selector
 from promlike.promql.shape import strip_parens
 from promlike.promql.subquery import subquery
-from promlike.promql.vector import ScalarValue, StringValue, Value, VectorValue
+from promlike.promql.vector import RangeValue, ScalarValue, StringValue, Value, VectorValue
 
 
 def dispatch(run: Execution, expr: ast.Expr, grid: StepGrid) -> Value:
@@ -49,8 +50,9 @@ def _evaluate_call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
         selector = strip_parens(node.args[0])
         if isinstance(selector, ast.VectorSelector) and not selector.smoothed:
             return of_selector(run, selector, grid)
-    if node.function == "info":
-        return info(run, node, grid)
+    of_tree = _OF_TREES.get(node.function)
+    if of_tree is not None:
+        return of_tree(run, node, grid)
     context = CallContext(
         node=node,
         grid=grid,
@@ -62,7 +64,17 @@ def _evaluate_call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
         chunks=run.chunks,
         deadline=run.deadline,
     )
-    return EVALUATORS[node.function](context, [run.evaluate(arg, grid) for arg in node.args])
+    args = [run.evaluate(arg, grid) for arg in node.args]
+    # What the evaluator will allocate has as many rows as its largest argument.
+    rows = max((len(arg) for arg in args if isinstance(arg, VectorValue | RangeValue)), default=1)
+    run.budget.hold(rows * grid.count, rows * grid.count * CELL_BYTES)
+    return EVALUATORS[node.function](context, args)
+
+
+def unknown_start_times(run: Execution, node: ast.Call, grid: StepGrid) -> VectorValue:
+    """`start_timestamp` of what is no selector: 0, because computed samples have no start."""
+    vector = run.vector(node.args[0], grid)
+    return vector.with_values(np.zeros(vector.block.values.shape))
 
 
 _OF_SELECTORS: dict[str, Callable[[Execution, ast.VectorSelector, StepGrid], VectorValue]] = {
@@ -70,6 +82,9 @@ _OF_SELECTORS: dict[str, Callable[[Execution, ast.VectorSelector, StepGrid], Vec
     "start_timestamp": start_times,
 }
 """Functions that look at the picked samples themselves when their argument is a selector."""
+
+_OF_TREES: dict[str, Callable[[Execution, ast.Call, StepGrid], VectorValue]] = {"info": info, "start_timestamp": unknown_start_times}
+"""Functions that need the execution itself, not only the values of their arguments."""
 
 _NODES: dict[type[Any], Callable[[Execution, Any, StepGrid], Value]] = {
     ast.NumberLiteral: number,

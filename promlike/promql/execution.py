@@ -58,7 +58,10 @@ class Execution:
     def _compute(self, expr: ast.Expr, grid: StepGrid) -> Value:
         if grid.count > 1 and self.shape.is_invariant(expr) and not isinstance(expr, ONCE_FOR_ALL_STEPS):
             once = StepGrid(start_ms=grid.start_ms, step_ms=grid.step_ms, count=1)
-            return repeat(self.evaluate(expr, once), grid.count)
+            value = self.evaluate(expr, once)
+            cells = size(value) * grid.count
+            self.budget.hold(cells, cells * CELL_BYTES)
+            return repeat(value, grid.count)
         return self.dispatch(self, expr, grid)
 
     def vector(self, expr: ast.Expr, grid: StepGrid) -> VectorValue:

@@ -124,6 +124,14 @@ async def test_too_much_memory_names_both_numbers(pool: ThreadPoolExecutor) -> N
     engine.close()
 
 
+@pytest.mark.parametrize("query", ["count_over_time(vector(1)[100y:1ms])", "count_over_time((m)[100y:1ms])", "(m @ 60)[100y:1ms]"])
+async def test_endless_subqueries_are_refused_before_they_are_computed(pool: ThreadPoolExecutor, query: str) -> None:
+    engine = Engine(EngineOptions(), pool)
+    with pytest.raises(TooManySamples, match="50000000 allowed"):
+        await engine.instant(source(), query, 0)
+    engine.close()
+
+
 async def test_intermediate_results_are_given_back(pool: ThreadPoolExecutor) -> None:
     engine = Engine(EngineOptions(max_samples=33 * 6), pool)
     query = " + ".join(["abs(m * 1)"] * 50)
@@ -207,6 +215,21 @@ async def test_a_failed_query_frees_its_place(pool: ThreadPoolExecutor) -> None:
         with pytest.raises(BadRequest):
             await engine.instant(source(), "topk(", 0)
     await engine.instant(source(), "m", 0)
+    engine.close()
+
+
+async def test_start_timestamps_of_samples(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(features=Features.all()), pool)
+    filled = MemorySource()
+    filled.add(labels({"__name__": "c_total"}), [(60_000, 1.0), (120_000, 2.0)], [(120_000, 90_500)])
+    for query, values in (
+        ("start_timestamp(c_total)", [0.0, 90.5]),
+        ("start_timestamp((c_total offset 1m))", [0.0]),
+        ("start_timestamp(c_total * 2)", [0.0, 0.0]),
+    ):
+        answer = (await engine.range(filled, query, StepGrid(start_ms=60_000, step_ms=60_000, count=2))).value
+        assert isinstance(answer, Matrix)
+        assert (answer.labels.all_labels(), answer.samples.values.tolist()) == ([()], values)
     engine.close()
 
 
