@@ -44,7 +44,7 @@ class TimescaleStore:
     async def open(self) -> None:
         """Connect and create the schema; raises StorageError when the extension is missing or too old."""
         async with _translated("connect"):
-            self._pool = await asyncpg.create_pool(self._url, min_size=1, max_size=CONNECTIONS, init=_prepare_connection)
+            self._pool = await asyncpg.create_pool(self._url, min_size=0, max_size=CONNECTIONS, init=_prepare_connection)
         async with self._connection("create the schema") as connection, connection.transaction():
             await connection.execute("SET LOCAL client_min_messages = warning")
             # Two servers that start at once would otherwise create the same objects.
