@@ -70,6 +70,7 @@ _KEYWORDS = {
 _OPERATORS = frozenset({"COMPARISON", "SIGN", "ARITHMETIC", "SET_OPERATOR", "ATAN2"})
 _BRACKETS = frozenset({"LEFT_PAREN", "RIGHT_PAREN", "LEFT_BRACE", "RIGHT_BRACE", "LEFT_BRACKET", "RIGHT_BRACKET"})
 _BEFORE_OPERAND = _OPERATORS | {"", "LEFT_PAREN", "COMMA"}
+_LIKE_DURATION = re.compile(r"[0-9]+(?:(?:ms|[smhdwy])[0-9]*)*")
 _ENDS_OPERAND = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[])")
 _ENDS_MATCHING_NAME = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+(?:\Z|[)\]},*/%^=!<>@\[{+-])")
 _OPENS_PAREN = re.compile(r"(?:[ \t\r\n]+|\#[^\r\n]*)*+\(")
@@ -199,6 +200,8 @@ def _number(text: str, start: int, end: int) -> tuple[str, int]:
     if end < len(text) and (text[end].isalnum() or text[end] == "_"):
         match = DURATION_TEXT.match(text, start)
         if match is None or text[match.end() : match.end() + 1].isalnum():
+            tried = _LIKE_DURATION.match(text, start)
+            end = max(end, tried.end() if tried is not None else end)
             raise SyntaxProblem(f'bad number or duration syntax: "{text[start:end]}"', start)
         return "DURATION", match.end()
     return "NUMBER", end

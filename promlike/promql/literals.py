@@ -81,13 +81,17 @@ def unquote(text: str, offset: int) -> str:
     end = 0
     for match in _ESCAPE.finditer(body):
         out += body[end : match.start()].encode("utf-8", "surrogatepass")
-        out += _escaped(match, quote, offset + 1 + match.start())
+        try:
+            out += _escaped(match, quote)
+        except ValueError as error:
+            raise SyntaxProblem(str(error), offset) from error
         end = match.end()
     out += body[end:].encode("utf-8", "surrogatepass")
     return out.decode("utf-8", "replace")
 
 
-def _escaped(match: re.Match[str], quote: str, offset: int) -> bytes:
+def _escaped(match: re.Match[str], quote: str) -> bytes:
+    """The bytes of one escape sequence. Raise ValueError that says, in Go's words, what is wrong with it."""
     simple, octal, byte, short, long, unknown = match.groups()
     if simple is not None and (simple not in "'\"" or simple == quote):
         return _SIMPLE_ESCAPES[simple].encode()
@@ -95,10 +99,21 @@ def _escaped(match: re.Match[str], quote: str, offset: int) -> bytes:
         return bytes([int(octal, 8)])
     if byte is not None:
         return bytes([int(byte, 16)])
-    code = short or long
-    if code is not None and int(code, 16) < 0x110000 and not 0xD800 <= int(code, 16) < 0xE000:
-        return chr(int(code, 16)).encode()
-    if code is not None:
-        raise SyntaxProblem("escape sequence is an invalid Unicode code point", offset)
-    char = (simple or octal or unknown or "")[:1]
-    raise SyntaxProblem(f"unknown escape sequence U+{ord(char):04X} '{char}'" if char else "escape sequence not terminated", offset)
+    code = int(short or long or "d800", 16)
+    if code < 0x110000 and not 0xD800 <= code < 0xE000:
+        return chr(code).encode()
+    if unknown is None and simple is None:
+        raise ValueError("escape sequence is an invalid Unicode code point")
+    char = simple or unknown or ""
+    if char and char in "xuU01234567":
+        illegal = _first_illegal(match.string, match.start() + 1, quote)
+        raise ValueError(f"illegal character U+{ord(illegal):04X} '{illegal}' in escape sequence")
+    raise ValueError(f"unknown escape sequence U+{ord(char):04X} '{char}'" if char else "escape sequence not terminated")
+
+
+def _first_illegal(body: str, at: int, quote: str) -> str:
+    """The first character that is no digit of the number that begins at `at`, with or without its letter."""
+    digits = "01234567"
+    if body[at] in "xuU":
+        at, digits = at + 1, "0123456789abcdefABCDEF"
+    return next((char for char in body[at:] if char not in digits), quote)

@@ -1,5 +1,7 @@
 """What a token that fits nowhere is called, in Prometheus's words."""
 
+from collections.abc import Sequence
+
 from lark import Token, UnexpectedToken
 
 from promlike.model.labels import quote
@@ -20,7 +22,7 @@ _DURATION = "number, duration, step(), or range()"
 def describe(error: UnexpectedToken, text: str) -> tuple[str, int]:
     """The message, and the character offset it speaks of."""
     token, expected = error.token, frozenset(error.accepts or error.expected)
-    stack: list[object] = error.interactive_parser.parser_state.value_stack
+    stack: Sequence[object] = error.interactive_parser.parser_state.value_stack
     last = stack[-1] if stack else None
     if token.type == "$END" and not stack:
         return "no expression found in input", 0
@@ -29,7 +31,17 @@ def describe(error: UnexpectedToken, text: str) -> tuple[str, int]:
     offset = len(text) if token.type == "$END" else token.start_pos or 0
     if token.type == "COLON" and "RIGHT_BRACKET" in expected:
         return "unexpected colon ':'", offset
+    if _in_at(stack, expected):
+        return f"unexpected {_name(token)} in @, expected timestamp", offset
     return f"unexpected {_name(token)}{_context(expected, last)}", offset
+
+
+def _in_at(stack: Sequence[object], expected: frozenset[str]) -> bool:
+    """Does the parser stand behind an @, its sign, or inside `start()`?"""
+    kinds = [item.type if isinstance(item, Token) else "" for item in stack[-3:]]
+    if "AT" not in kinds:
+        return False
+    return kinds[-1] == "AT" or (kinds[-2] == "AT" and kinds[-1] in ("SIGN", "START_END")) or expected == {"RIGHT_PAREN"}
 
 
 def _name(token: Token) -> str:
@@ -51,8 +63,6 @@ def _context(expected: frozenset[str], last: object) -> str:
     before = last.type if isinstance(last, Token) else ""
     if "LEFT_BRACE" in expected:  # an operand was due: Prometheus names no place
         return ""
-    if before == "AT" or (before == "START_END" and expected == {"LEFT_PAREN"}):
-        return " in @, expected timestamp"
     if expected == {"LEFT_PAREN"}:
         return " in aggregation" if isinstance(last, Labels) else ' in grouping opts, expected "("'
     if expected == {"COMMA", "RIGHT_PAREN"}:
@@ -74,7 +84,7 @@ def _label_matching(expected: frozenset[str], before: str) -> str:
 
 
 def _duration(expected: frozenset[str], before: str) -> str:
-    if before == "OFFSET":
+    if before == "OFFSET" or ("DURATION" in expected and "SIGN" not in expected):  # an offset takes one sign, ranges take any
         return f" in offset, expected {_DURATION}"
     if "COLON" in expected:
         return ' in subquery or range, expected ":" or "]"'
