@@ -97,7 +97,7 @@ def _quantile(run: Execution, block: StepBlock, grouping: Grouping, quantiles: F
     def part(low: int, high: int) -> None:
         kernels.aggregate_quantile(block.values, block.present, order, starts, chosen, low, high, values, present)
 
-    run.map_rows(part, grouping.count, block.values.size)
+    run.map_rows(part, len(chosen), block.values.size)
     return StepBlock(values=values, present=present)
 
 

@@ -37,7 +37,7 @@ def pick(run: Execution, node: ast.Aggregate, param: Float64, operand: Callable[
         else:
             select_extreme(block.values, block.present, order, starts, limits, sign, low, high, chosen, position)
 
-    run.map_rows(part, grouping.count, block.values.size)
+    run.map_rows(part, len(limits), block.values.size)
     picked = VectorValue(labels=vector.labels, block=StepBlock(values=block.values, present=chosen), drop_name=vector.drop_name)
     if len(param) == 1 and node.op != "limitk":
         return picked.take(_ranked(block.values[:, 0] * sign, chosen[:, 0], grouping, position))

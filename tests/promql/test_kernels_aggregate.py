@@ -104,7 +104,8 @@ def test_quantiles() -> None:
         values, present, groups = random_block(seed, special=seed % 2 == 0)
         values[np.isinf(values)] = 3.0  # interpolating between infinities is Inf * 0, which the twin does in another order
         out, out_present = np.empty((GROUPS, STEPS)), np.zeros((GROUPS, STEPS), np.bool_)
-        kernels.aggregate_quantile(values, present, *by_group(groups), quantiles, 0, GROUPS, out, out_present)
+        for low, high in ((0, 4), (4, STEPS)):
+            kernels.aggregate_quantile(values, present, *by_group(groups), quantiles, low, high, out, out_present)
         for group in range(GROUPS):
             for step in range(STEPS):
                 numbers = members(values, present, groups, group, step)
@@ -119,7 +120,8 @@ def test_greatest_and_smallest_are_chosen(sign: float) -> None:
     for seed in range(20):
         values, present, groups = random_block(seed)
         chosen, position = np.zeros(values.shape, np.bool_), np.zeros(len(values), np.int64)
-        kernels.select_extreme(values, present, *by_group(groups), limits, sign, 0, GROUPS, chosen, position)
+        for low, high in ((0, 5), (5, STEPS)):
+            kernels.select_extreme(values, present, *by_group(groups), limits, sign, low, high, chosen, position)
         assert not (chosen & ~present).any()
         for group in range(GROUPS):
             for step in range(STEPS):
@@ -133,7 +135,8 @@ def test_the_first_rows_are_chosen() -> None:
     limits = np.array([0, 1, 2, 3, 4, 12, 1, -1, 2], np.int64)
     values, present, groups = random_block(1)
     chosen = np.zeros(values.shape, np.bool_)
-    kernels.select_first(present, *by_group(groups), limits, 0, GROUPS, chosen)
+    for low, high in ((0, 5), (5, STEPS)):
+        kernels.select_first(present, *by_group(groups), limits, low, high, chosen)
     for group in range(GROUPS):
         for step in range(STEPS):
             rows = np.nonzero((groups == group) & present[:, step])[0][: max(int(limits[step]), 0)]

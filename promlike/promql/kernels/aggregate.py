@@ -1,7 +1,7 @@
 """Aggregation of the rows of each group, step by step, in row order. Axis letters: S series, T steps, G groups.
 
-Kernels that go row by row take a range of steps, so that threads share the steps and every sum still follows the order of the rows; those
-that need all values of a group at once take a range of groups, with `order int64[S]` the rows sorted by group and `starts int64[G+1]`.
+Kernels take a range of steps, so that threads share the steps and every sum still follows the order of the rows. Those that need all values
+of a group at once also take `order int64[S]`, the rows sorted by group, and `starts int64[G+1]`.
 """
 
 import numpy as np
@@ -122,15 +122,119 @@ def aggregate_variance(
             out[group, low + at] = np.sqrt(variance) if root else variance
 
 
+STRIPE = 16
+"""Steps that kernels which need all values of a group look at together, so that a row's cache lines are read once, not once a step."""
+
+
 @inlined
 def _below(a: float, b: float) -> bool:
-    """Order of values in heaps and quantiles: NaN is the smallest."""
+    """Order of values in heaps: NaN is the smallest."""
     return np.isnan(a) or a < b
 
 
 @inlined
-def _sift(heap: Float64, rows: Int64, at: int, size: int) -> None:
-    """Go's container/heap down(): restore the order below `at`."""
+def _select(numbers: Float64, size: int, rank: int) -> float:
+    """Move the number of this rank (from 0, rising) to its place, smaller ones before it and greater ones behind; there is no NaN."""
+    low = 0
+    high = size - 1
+    while low < high:
+        pivot = numbers[(low + high) >> 1]
+        i = low
+        j = high
+        while i <= j:
+            while numbers[i] < pivot:
+                i += 1
+            while numbers[j] > pivot:
+                j -= 1
+            if i <= j:
+                numbers[i], numbers[j] = numbers[j], numbers[i]
+                i += 1
+                j -= 1
+        if rank <= j:
+            high = j
+        elif rank >= i:
+            low = i
+        else:
+            break
+    return float(numbers[rank])
+
+
+@inlined
+def _quantile(numbers: Float64, size: int, missing: int, q: float) -> float:
+    """The quantile of `missing` NaN and so many numbers, NaN counting as the smallest."""
+    if np.isnan(q):
+        return np.nan
+    if q < 0.0 or q > 1.0:
+        return -np.inf if q < 0.0 else np.inf
+    rank = q * (size + missing - 1)
+    lower = int(np.floor(rank))
+    weight = rank - lower
+    if lower < missing:
+        return np.nan
+    first = _select(numbers, size, lower - missing)
+    second = first
+    if lower + 1 < size + missing:
+        second = numbers[lower + 1 - missing]
+        for at in range(lower + 2 - missing, size):
+            second = min(second, numbers[at])
+    return first * (1.0 - weight) + second * weight
+
+
+@kernel("(f8[:,::1], b1[:,::1], i8[::1], i8[::1], f8[::1], i8, i8, f8[:,::1], b1[:,::1])")
+def aggregate_quantile(
+    values: Float64, present: Bool, order: Int64, starts: Int64, quantiles: Float64, low: int, high: int, out: Float64, out_present: Bool
+) -> None:
+    """Each group's quantile (`quantiles float64[T]`) at steps low..high-1, into `out float64[G,T]`, `out_present bool[G,T]`."""
+    groups = len(starts) - 1
+    largest = 0
+    for group in range(groups):
+        largest = max(largest, starts[group + 1] - starts[group])
+    numbers = np.empty((STRIPE, largest))
+    sizes = np.empty(STRIPE, np.int64)
+    missing = np.empty(STRIPE, np.int64)
+    for group in range(groups):
+        for begin in range(low, high, STRIPE):
+            end = min(begin + STRIPE, high)
+            sizes[:] = 0
+            missing[:] = 0
+            for at in range(starts[group], starts[group + 1]):
+                row = order[at]
+                for step in range(begin, end):
+                    if present[row, step]:
+                        value = values[row, step]
+                        if np.isnan(value):
+                            missing[step - begin] += 1
+                        else:
+                            numbers[step - begin, sizes[step - begin]] = value
+                            sizes[step - begin] += 1
+            for step in range(begin, end):
+                count = sizes[step - begin]
+                out_present[group, step] = count + missing[step - begin] > 0
+                if out_present[group, step]:
+                    out[group, step] = _quantile(numbers[step - begin], count, missing[step - begin], quantiles[step])
+
+
+@inlined
+def _push(heap: Float64, rows: Int64, size: int, value: float, row: int) -> None:
+    """Go's container/heap Push onto the first `size` places."""
+    heap[size] = value
+    rows[size] = row
+    child = size
+    while child > 0:
+        parent = (child - 1) // 2
+        if not _below(heap[child], heap[parent]):
+            break
+        heap[child], heap[parent] = heap[parent], heap[child]
+        rows[child], rows[parent] = rows[parent], rows[child]
+        child = parent
+
+
+@inlined
+def _replace(heap: Float64, rows: Int64, size: int, value: float, row: int) -> None:
+    """Put another value on top, then Go's container/heap Fix: restore the order below it."""
+    heap[0] = value
+    rows[0] = row
+    at = 0
     while True:
         child = 2 * at + 1
         if child >= size:
@@ -142,49 +246,6 @@ def _sift(heap: Float64, rows: Int64, at: int, size: int) -> None:
         heap[at], heap[child] = heap[child], heap[at]
         rows[at], rows[child] = rows[child], rows[at]
         at = child
-
-
-@kernel("(f8[:,::1], b1[:,::1], i8[::1], i8[::1], f8[::1], i8, i8, f8[:,::1], b1[:,::1])")
-def aggregate_quantile(
-    values: Float64, present: Bool, order: Int64, starts: Int64, quantiles: Float64, low: int, high: int, out: Float64, out_present: Bool
-) -> None:
-    """The quantile (`quantiles float64[T]`, one a step) of each group in low..high-1 into `out float64[G,T]`, `out_present bool[G,T]`."""
-    largest = 0
-    for group in range(low, high):
-        largest = max(largest, starts[group + 1] - starts[group])
-    buffer = np.empty(largest)
-    rows = np.empty(largest, np.int64)
-    for group in range(low, high):
-        for step in range(values.shape[1]):
-            size = 0
-            for at in range(starts[group], starts[group + 1]):
-                if present[order[at], step]:
-                    buffer[size] = values[order[at], step]
-                    size += 1
-            out_present[group, step] = size > 0
-            q = quantiles[step]
-            if size == 0 or np.isnan(q):
-                out[group, step] = np.nan
-            elif q < 0.0 or q > 1.0:
-                out[group, step] = -np.inf if q < 0.0 else np.inf
-            else:
-                _heap_sort_down(buffer, rows, size)
-                rank = q * (size - 1)
-                lower = int(np.floor(rank))
-                upper = min(size - 1, lower + 1)
-                weight = rank - lower
-                # The buffer falls, so position i from the bottom stands at size - 1 - i.
-                out[group, step] = buffer[size - 1 - lower] * (1.0 - weight) + buffer[size - 1 - upper] * weight
-
-
-@inlined
-def _heap_sort_down(heap: Float64, rows: Int64, size: int) -> None:
-    """Sort the first values so that they fall, NaN at the end."""
-    for at in range(size // 2 - 1, -1, -1):
-        _sift(heap, rows, at, size)
-    for end in range(size - 1, 0, -1):
-        heap[0], heap[end] = heap[end], heap[0]
-        _sift(heap, rows, 0, end)
 
 
 @kernel("(f8[:,::1], b1[:,::1], i8[::1], i8[::1], i8[::1], f8, i8, i8, b1[:,::1], i8[::1])")
@@ -200,56 +261,48 @@ def select_extreme(
     chosen: Bool,
     position: Int64,
 ) -> None:
-    """The `limits[t]` greatest (sign 1) or smallest (sign -1) values a step of each group in low..high-1: sets `chosen bool[S,T]` (zeroed).
+    """The `limits[t]` greatest (sign 1) or smallest (sign -1) values of each group at steps low..high-1: sets `chosen bool[S,T]` (zeroed).
 
     Ties fall as in Prometheus, whose heap is imitated move by move. `position int64[S]`: where each chosen row stands in the last one.
     """
-    size = 0
-    for step in range(len(limits)):
-        size = max(size, limits[step])
-    heap = np.empty(size)
-    rows = np.empty(size, np.int64)
-    for group in range(low, high):
-        for step in range(len(limits)):
-            limit = limits[step]
-            if limit < 1:
-                continue
-            size = 0
+    largest = 0
+    for step in range(low, high):
+        largest = max(largest, limits[step])
+    heaps = np.empty((STRIPE, largest))
+    rows = np.empty((STRIPE, largest), np.int64)
+    sizes = np.empty(STRIPE, np.int64)
+    for group in range(len(starts) - 1):
+        for begin in range(low, high, STRIPE):
+            end = min(begin + STRIPE, high)
+            sizes[:] = 0
             for at in range(starts[group], starts[group + 1]):
                 row = order[at]
-                if not present[row, step]:
-                    continue
-                value = values[row, step] * sign
-                if size < limit:
-                    heap[size] = value
-                    rows[size] = row
-                    child = size
-                    size += 1
-                    while child > 0:
-                        parent = (child - 1) // 2
-                        if not _below(heap[child], heap[parent]):
-                            break
-                        heap[child], heap[parent] = heap[parent], heap[child]
-                        rows[child], rows[parent] = rows[parent], rows[child]
-                        child = parent
-                elif heap[0] < value or (np.isnan(heap[0]) and not np.isnan(value)):
-                    heap[0] = value
-                    rows[0] = row
-                    _sift(heap, rows, 0, size)
-            for at in range(size):
-                chosen[rows[at], step] = True
-                position[rows[at]] = at
+                for step in range(begin, end):
+                    if not present[row, step]:
+                        continue
+                    value = values[row, step] * sign
+                    heap = heaps[step - begin]
+                    size = sizes[step - begin]
+                    if size < limits[step]:
+                        _push(heap, rows[step - begin], size, value, row)
+                        sizes[step - begin] += 1
+                    elif size > 0 and (heap[0] < value or (np.isnan(heap[0]) and not np.isnan(value))):
+                        _replace(heap, rows[step - begin], size, value, row)
+            for step in range(begin, end):
+                for at in range(sizes[step - begin]):
+                    chosen[rows[step - begin, at], step] = True
+                    position[rows[step - begin, at]] = at
 
 
 @kernel("(b1[:,::1], i8[::1], i8[::1], i8[::1], i8, i8, b1[:,::1])")
 def select_first(present: Bool, order: Int64, starts: Int64, limits: Int64, low: int, high: int, chosen: Bool) -> None:
-    """The first `limits[t]` present rows a step of each group in low..high-1: sets `chosen bool[S,T]` (zeroed)."""
+    """The first `limits[t]` present rows of each group at steps low..high-1: sets `chosen bool[S,T]` (zeroed)."""
     taken = np.empty(len(limits), np.int64)
-    for group in range(low, high):
+    for group in range(len(starts) - 1):
         taken[:] = 0
         for at in range(starts[group], starts[group + 1]):
             row = order[at]
-            for step in range(len(limits)):
+            for step in range(low, high):
                 if present[row, step] and taken[step] < limits[step]:
                     chosen[row, step] = True
                     taken[step] += 1
