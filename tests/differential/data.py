@@ -59,7 +59,7 @@ def _counters(random: np.random.Generator, add: Add) -> None:
     for n, (job, instance, method, code) in enumerate(
         product(("api", "web"), ("a:1", "b:1", "c:1"), ("GET", "POST"), ("200", "404", "500"))
     ):
-        values = 5000.0 + np.cumsum(random.integers(0, 20, SAMPLES))
+        values: Float64 = np.cumsum(random.integers(0, 20, SAMPLES)).astype(np.float64) + 5000
         for at in random.integers(20, SAMPLES, n % 3):
             values[at:] -= values[at] - random.integers(2000, 3000)  # far from zero: see known.py
         keep = random.random(SAMPLES) > 0.1 if n % 4 == 1 else None
