@@ -14,6 +14,7 @@ from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.counters import StorageCounters
 from promlike.storage.head import Head, HeadSnapshot
 from promlike.storage.ingest import Ingest
+from promlike.storage.memory import release_freed
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
 from promlike.storage.wal import WalCommitter
@@ -115,6 +116,7 @@ class Flusher:
         log.debug("flushed %d samples and %d new series in %.3f s", samples, len(attempt.series), seconds)
         await self._collect()
         self._counters.wal_segments_dropped += await self._wal.drop_before(attempt.position.segment)
+        await asyncio.to_thread(release_freed)
 
     def _begin(self) -> _Attempt:
         """Fix what this flush stores. Nothing is awaited, so position, series and samples fit each other."""
@@ -128,8 +130,8 @@ class Flusher:
     async def _write(self, attempt: _Attempt) -> int:
         """Hand an attempt to the store and settle it; how many samples it had."""
         chunks = _Chunks(self._head, attempt.snapshot)
-        late = await asyncio.to_thread(attempt.snapshot.late)
         try:
+            late = await asyncio.to_thread(attempt.snapshot.late)
             await self._store.write(
                 FlushBatch(
                     new_series=attempt.series,
@@ -148,7 +150,7 @@ class Flusher:
                 raise
         else:
             self._succeeded(attempt)
-        return chunks.samples + len(late.refs)
+        return chunks.samples + sum(len(refs) for refs, _, _ in attempt.snapshot.late_parts)
 
     async def _resolve(self, attempt: _Attempt) -> None:
         """A write failed, which may mean that only its confirmation was lost: the stored position says which."""

@@ -16,7 +16,7 @@ from promlike.storage.index import SeriesIndex
 
 T = TypeVar("T")
 
-DIRECT_SERIES = 20_000
+DIRECT_SERIES = 2000
 """Up to so many series a look-up runs on the loop itself."""
 
 Matchers = Sequence[Sequence[Matcher]]

@@ -1,5 +1,6 @@
-"""Arrays that can grow without being copied: address space is reserved at once, pages are committed when they are first written."""
+"""Memory that the standard ways handle badly: arrays that grow without being copied, and what large answers leave behind."""
 
+import ctypes
 import mmap
 
 import numpy as np
@@ -19,3 +20,10 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike, *, huge_pages: bool = Fals
     if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
         area.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(area, kind, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+
+def release_freed() -> None:
+    """Give memory that was freed back to the system, where the C library can: glibc keeps tens of megabytes after large answers."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
