@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from math import isfinite
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -100,8 +101,8 @@ async def read_params(request: web.Request) -> Params:
     """URL and form body together; the body comes first, as in Go."""
     pairs: list[tuple[str, str]] = []
     if request.method in ("POST", "PUT", "PATCH") and request.content_type == _FORM:
-        form = await request.post()
-        pairs += [(name, value) for name, value in form.items() if isinstance(value, str)]
+        # Not request.post(), which fails on bytes that are no UTF-8; here they become replacement characters, as in a URL.
+        pairs += parse_qsl((await request.read()).decode("utf-8", "replace"), keep_blank_values=True)
     return Params([*pairs, *request.query.items()])
 
 

@@ -42,6 +42,14 @@ async def test_parameters_of_url_and_body_are_merged_and_the_body_wins(client: C
     assert answer["data"]["stats"]["samples"].keys() >= {"totalQueryableSamples", "peakSamples"}
 
 
+@pytest.mark.parametrize("body", [b"query=%ff\xff", b"query=a%00b&query=1", b"%", b"=&&=", b"query=" + b"(" * 5000])
+async def test_odd_forms_are_bad_requests(client: Client, body: bytes) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded; charset=none"}
+    status, text, _ = await client.request("POST", "/api/v1/query", data=body, headers=headers)
+    assert status == 400
+    assert orjson.loads(text)["errorType"] == "bad_data"
+
+
 async def test_stats_count_samples(client: Client) -> None:
     answer = await client.get("query_range", query="requests", start=str(int(NOW) - 30), end=NOW, step="15", stats="all")
     stats = answer["data"]["stats"]
