@@ -92,12 +92,15 @@ class HttpClient:
         tls = self.config.tls_config
         stamps = tuple(_modified(path) for path in (tls.ca_file, tls.cert_file, tls.key_file)) if tls else ()
         if self._session is None or stamps != self._certificates:
-            await self.close()
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, ssl=ssl_context(tls) if tls else True)
-            self._session = aiohttp.ClientSession(
+            # Another scrape may come by while the old session closes, so the new one is in place before.
+            old, self._certificates = self._session, stamps
+            self._session = session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
             )
-            self._certificates = stamps
+            if old is not None:
+                await old.close()
+            return session
         return self._session
 
     def _own_headers(self) -> dict[str, str]:

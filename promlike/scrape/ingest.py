@@ -77,6 +77,7 @@ class Ingest:
     _metadata_hash: int | None = None
     _reported: tuple[str, ...] = ()
     _report_refs: list[int] = field(default_factory=list)
+    _warned: set[str] = field(default_factory=set)
 
     async def read(self, body: bytearray, *, openmetrics: bool, scrape_ms: int, report: ScrapeReport) -> tuple[Columns, list[Metadata]]:
         """The samples to store, and the metadata when it changed. Fills `report` even when it raises.
@@ -150,9 +151,15 @@ class Ingest:
         for error in rejected:
             self.counters.series_rejected_total[error.reason] += 1
         if rejected:
-            log.warning("new series refused", extra={"job": self.config.job_name, "count": len(rejected), "first": str(rejected[0])})
+            self._warn("new series are refused", {"count": len(rejected), "first": str(rejected[0])})
 
     def _count_duplicates(self, duplicates: int) -> None:
         if duplicates:
             self.counters.scrapes_sample_duplicate_timestamp_total += duplicates
-            log.warning("a target exposes the same series more than once", extra={"job": self.config.job_name, "samples": duplicates})
+            self._warn("the target exposes the same series more than once", {"samples": duplicates})
+
+    def _warn(self, message: str, details: dict[str, object]) -> None:
+        """Say it once a target: what is wrong with one scrape is wrong with the next, and the counters go on."""
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning(message, extra={"job": self.config.job_name, "target": dict(self.labels.target).get("instance"), **details})

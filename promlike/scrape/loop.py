@@ -116,14 +116,8 @@ class TargetLoop:
         gone = np.setdiff1d(self.ingest.cache.gone(), about.refs)
         await self._store(Columns.joined(columns, Columns.stale(gone, scrape_ms), about), metadata)
 
-    async def end(self, now_ms: int) -> None:
-        """Mark every series of the target as gone, those about its scrapes too. The loop is not running any more."""
-        refs = self.present()
-        if len(refs):
-            await self._store(Columns.stale(refs, now_ms), [])
-
     def present(self) -> Int32:
-        """Refs of all series that count as present."""
+        """Refs of all series that count as present, those about the scrapes too: what to mark when the target goes."""
         return np.union1d(self.ingest.cache.present(), self.ingest.known_report_refs()).astype(np.int32)
 
     def status(self, pool: str, url: str) -> ActiveTarget:

@@ -1,7 +1,7 @@
 """The targets of one job: what discoveries find, relabelled, each with its loop."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Any
@@ -86,9 +86,7 @@ class ScrapePool:
 
     async def end(self) -> None:
         """The job is gone: mark the series of all its targets. The pool is not running any more."""
-        for running in self._running.values():
-            await running.loop.end(self.environment.clock())
-        await self._end_inherited()
+        await self._mark_gone([*self.leave().values()])
 
     def leave(self) -> Inherited:
         """What a pool with another config needs in order to go on."""
@@ -142,10 +140,9 @@ class ScrapePool:
         for problem in targets.problems:
             log.error("a target is left out: %s", problem)
         wanted = {target.identity: target for target in targets.active}
-        for identity in self._running.keys() - wanted.keys():
-            running = self._running.pop(identity)
-            await _stop(running.task)
-            await running.loop.end(self.environment.clock())
+        gone = [self._running.pop(identity) for identity in self._running.keys() - wanted.keys()]
+        await stop(running.task for running in gone)
+        await self._mark_gone([running.loop.present() for running in gone])
         forced = self._over_limit(len(wanted))
         for identity, target in wanted.items():
             if identity not in self._running:
@@ -153,17 +150,20 @@ class ScrapePool:
                 self._running[identity] = Running(loop, tasks.create_task(loop.run(self.environment.seed)))
             self._running[identity].loop.forced_error = forced
         if not self._silent:
-            await self._end_inherited()
+            # Every discovery has spoken: what the pool before this one had and this one has not is gone.
+            inherited, self.inherited = self.inherited, {}
+            await self._mark_gone([*inherited.values()])
 
-    async def _end_inherited(self) -> None:
-        """Mark the series of targets that the pool before this one had and this one has not."""
-        for refs in self.inherited.values():
-            columns = Columns.stale(refs, self.environment.clock())
-            try:
-                await self.environment.sink.append(columns.refs, columns.ts_ms, columns.values)
-            except StorageError as error:
-                log.error("cannot mark the series of a target as gone", extra={"job": self.config.job_name, "error": str(error)})
-        self.inherited = {}
+    async def _mark_gone(self, series: list[Int32]) -> None:
+        """Write stale markers, all at once: each append waits for the disk."""
+        refs = np.unique(np.concatenate([np.empty(0, np.int32), *series]))
+        if not len(refs):
+            return
+        columns = Columns.stale(refs, self.environment.clock())
+        try:
+            await self.environment.sink.append(columns.refs, columns.ts_ms, columns.values)
+        except StorageError as error:
+            log.error("cannot mark series as gone", extra={"job": self.config.job_name, "series": len(refs), "error": str(error)})
 
     def _loop(self, target: Target) -> TargetLoop:
         ingest = Ingest(
@@ -190,6 +190,10 @@ class ScrapePool:
         return ""
 
 
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+async def stop(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    ending = set(tasks)
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending)

@@ -6,7 +6,7 @@ LabelPairs = list[tuple[str, str]]
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _ITEM = re.compile(
-    r'[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*)|"((?:[^"\\]|\\.)*)")[ \t]*(?:=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*)?(,|\}$)',
+    r'[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*)|"((?:[^"\\]|\\.)*)")[ \t]*(?:=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*)?(,|\}$)?',
     re.DOTALL,
 )
 _CLOSED = re.compile(r"[ \t]*\}")
@@ -17,7 +17,8 @@ _STRICT_BLANK = re.compile(r'"(?:[^"\\]|\\.)*"|([ \t])', re.DOTALL)
 def parse_series(data: bytes, *, openmetrics: bool) -> LabelPairs:
     """Name (as `__name__`) and labels, in the order of the text; empty values kept. Raise ValueError saying what is wrong.
 
-    The metric name may stand before the braces, or inside them in quotes, as UTF-8 names do.
+    The metric name may stand before the braces, or inside them in quotes, as UTF-8 names do. Like Prometheus this forgives
+    missing commas.
     """
     try:
         text = data.decode()
@@ -58,7 +59,7 @@ def _parse_labels(text: str, at: int, pairs: LabelPairs) -> None:
         else:
             pairs.append(("__name__", name))
         at = item.end()
-        if after != ",":
+        if after == "}":
             return
 
 

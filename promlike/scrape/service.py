@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 
 import xxhash
@@ -13,7 +13,7 @@ from promlike.config.root import Config
 from promlike.config.scrape import ScrapeConfig
 from promlike.scrape.loop import Clock, wall_clock_ms
 from promlike.scrape.own_metrics import collect
-from promlike.scrape.pool import Environment, Inherited, ScrapePool
+from promlike.scrape.pool import Environment, Inherited, ScrapePool, stop
 from promlike.scrape.status import ActiveTarget, DroppedTarget, ScrapeCounters
 from promlike.storage.store import SampleSink
 
@@ -27,7 +27,8 @@ class _Supervised:
     """A pool and the task that keeps it running."""
 
     pool: ScrapePool
-    task: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    """One, or none while the service is not running."""
 
 
 class ScrapeService:
@@ -59,8 +60,7 @@ class ScrapeService:
                 await self._apply(self._config)
                 await self._stopping.wait()
                 async with self._changing:
-                    for supervised in self._pools.values():
-                        await _stop(supervised)
+                    await stop(task for pool in self._pools.values() for task in pool.tasks)
         finally:
             self._tasks = None
             self._stopped.set()
@@ -106,7 +106,7 @@ class ScrapeService:
             seed = _seed(config)
             for name in self._pools.keys() - wanted.keys():
                 gone = self._pools.pop(name)
-                await _stop(gone)
+                await stop(gone.tasks)
                 await gone.pool.end()
             pools = {}
             for name, job in wanted.items():
@@ -118,7 +118,7 @@ class ScrapeService:
     async def _replace(self, known: _Supervised | None, job: ScrapeConfig, seed: int) -> _Supervised:
         inherited: Inherited = {}
         if known is not None:
-            await _stop(known)
+            await stop(known.tasks)
             inherited = known.pool.leave()
         environment = Environment(
             sink=self._sink,
@@ -130,7 +130,7 @@ class ScrapeService:
         )
         supervised = _Supervised(ScrapePool(job, environment, inherited))
         if self._tasks is not None:
-            supervised.task = self._tasks.create_task(self._supervise(supervised))
+            supervised.tasks.append(self._tasks.create_task(self._supervise(supervised)))
         self.counters.scrape_pools_total += 1
         return supervised
 
@@ -144,12 +144,6 @@ class ScrapeService:
                 log.exception("the pool of a job failed, starting it again", extra={"job": supervised.pool.config.job_name})
             await asyncio.sleep(RESTART_SECONDS)
             supervised.pool = ScrapePool(supervised.pool.config, supervised.pool.environment, supervised.pool.leave())
-
-
-async def _stop(supervised: _Supervised) -> None:
-    if supervised.task is not None:
-        supervised.task.cancel()
-        await asyncio.wait([supervised.task])
 
 
 def _seed(config: Config) -> int:

@@ -22,6 +22,8 @@ class Exporter:
     content_type: str = TEXT
     delay_s: float = 0.0
     redirect: str = ""
+    pages: dict[str, tuple[str | bytes, str]] = field(default_factory=dict)
+    """Body and content type of paths that differ from `body`."""
     asked: list[str] = field(default_factory=list)
     headers: list["CIMultiDictProxy[str]"] = field(default_factory=list)
 
@@ -39,9 +41,9 @@ class Exporter:
         await asyncio.sleep(self.delay_s)
         if self.redirect and request.path != self.redirect:
             raise web.HTTPFound(self.redirect)
-        body = self.body.encode() if isinstance(self.body, str) else self.body
-        headers = {"Content-Type": self.content_type} if self.content_type else {}
-        response = web.Response(body=body, status=self.status, headers=headers)
+        body, content_type = self.pages.get(request.path, (self.body, self.content_type))
+        data = body.encode() if isinstance(body, str) else body
+        response = web.Response(body=data, status=self.status, headers={"Content-Type": content_type})
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             response.enable_compression(web.ContentCoding.gzip)
         return response

@@ -77,10 +77,7 @@ def _labels(text: str, labels: list[tuple[str, str]]) -> str:
         else:
             raise ValueError("no value")
         text = text.lstrip(" \t")
-        if text.startswith(","):
-            text = text[1:]
-        elif not text.startswith("}"):
-            raise ValueError("no end")
+        text = text.removeprefix(",")
 
 
 def _quoted(text: str) -> tuple[str, str]:

@@ -370,13 +370,12 @@ async def test_failures_are_logged_to_the_file_that_was_asked_for(tmp_path: Path
         assert (line["target"], line["err"]) == (target.url, "server returned HTTP status 404 Not Found")
 
 
-async def test_a_target_that_ends_is_marked_with_the_series_about_its_scrapes() -> None:
+async def test_present_are_series_without_timestamps_and_those_about_the_scrapes() -> None:
     async with scraping() as (target, scraper):
         target.body = "a 1\nb 1 5\n"
         await scraper.scrape(1000)
-        before = len(scraper.sink.rows)
-        await scraper.loop.end(2000)
-        assert shown(scraper.sink, before) == sorted([(name, 2000, STALE) for name in ("a", *REPORT)])
+        names = [dict(labels)[METRIC_NAME] for labels in scraper.sink.refs]
+        assert {names[ref] for ref in scraper.loop.present().tolist()} == {"a", *REPORT}
 
 
 async def test_a_scrape_may_be_cancelled_in_the_middle_and_the_next_one_works() -> None:
