@@ -37,11 +37,9 @@ def string(run: Execution, node: ast.StringLiteral, grid: StepGrid) -> StringVal
 
 def call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
     value = _evaluate_call(run, node, grid)
-    if not isinstance(value, VectorValue):
-        return value
-    if FUNCTIONS[node.function].drops_name:
+    if isinstance(value, VectorValue) and FUNCTIONS[node.function].drops_name:
         return drop_name(value, delayed=run.features.promql_delayed_name_removal)
-    return unique(value)
+    return value
 
 
 def _evaluate_call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
@@ -66,9 +64,13 @@ def _evaluate_call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
     )
     args = [run.evaluate(arg, grid) for arg in node.args]
     # What the evaluator will allocate has as many rows as its largest argument.
-    rows = max((len(arg) for arg in args if isinstance(arg, VectorValue | RangeValue)), default=1)
+    series = [arg for arg in args if isinstance(arg, VectorValue | RangeValue)]
+    rows = max(map(len, series), default=1)
     run.budget.hold(rows * grid.count, rows * grid.count * CELL_BYTES)
-    return EVALUATORS[node.function](context, args)
+    value = EVALUATORS[node.function](context, args)
+    if isinstance(value, VectorValue) and all(value.labels is not arg.labels for arg in series):
+        return unique(value)  # labels were made, so some may have become the same
+    return value
 
 
 def unknown_start_times(run: Execution, node: ast.Call, grid: StepGrid) -> VectorValue:
