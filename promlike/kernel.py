@@ -20,6 +20,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.model.frame",
     "promlike.api.encode",
     "promlike.remote_write.kernels",
+    "promlike.scrape.admission",
     "promlike.scrape.kernels",
     "promlike.storage.arrange",
     "promlike.storage.head_kernels",

@@ -61,7 +61,7 @@ class HttpClient:
         except TimeoutError as error:
             raise FetchFailed(f'Get "{url}": no complete answer within {timeout_ms / 1000:g} s') from error
         except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as error:
-            raise FetchFailed(f'Get "{url}": {str(error) or type(error).__name__}') from error
+            raise FetchFailed(f'Get "{url}": {_reason(error)}') from error
 
     async def close(self) -> None:
         """Close connections; idempotent."""
@@ -118,6 +118,15 @@ class HttpClient:
         elif self.config.bearer_token or self.config.bearer_token_file:
             headers["Authorization"] = f"Bearer {_secret(self.config.bearer_token, self.config.bearer_token_file)}"
         return headers
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in the words of the operating system where it is its error."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        cause = error.os_error
+        text = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else str(cause)
+        return f"cannot connect to {error.host}:{error.port}: {text}"
+    return str(error) or type(error).__name__
 
 
 def ssl_context(tls: TLSConfig) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""Kernels of scraping: one pass over the text of an exposition, and what becomes of its samples.
+"""The kernel that reads an exposition: one pass over its text, series found by their bytes.
 
 A body is `uint8[n + PADDING]`, the padding zero, so that looking a few bytes ahead needs no bound of its own. Indices into bytes are
 unsigned, as in `remote_write/kernels.py`, whose table of series (slots, entries, used, arena) is read here too. The helpers that read that
@@ -10,18 +10,13 @@ from numpy.typing import NDArray
 
 from promlike.kernel import inlined, kernel
 from promlike.model.blocks import Float64, Int32, Int64
+from promlike.scrape.admission import NO_TIME
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Index = int | np.int64
 
 PADDING = 32
-NO_TIME = -(2**63)
-"""Stands in a column of times where the line has none."""
-
-DROPPED = -1
-"""In place of a slot: relabelling dropped this series."""
-
 OK, BAD_LINE, NO_VALUE, AFTER_VALUE, NO_SERIES, BLANK_LINE, UNKNOWN_COMMENT, AFTER_EOF = range(8)
 """How a pass ended; all but OK are what is wrong with the line at POSITION."""
 
@@ -244,6 +239,16 @@ def comment_kind(body: Bytes, start: Index, end: Index, openmetrics: int) -> int
     return METADATA if known and at + 4 < end and (after == SPACE or (after == TAB and not openmetrics)) else 0
 
 
+@inlined
+def note(spans: Int64, found: int, kind: int, start: Index, end: Index, sample: int) -> int:
+    """Write a span down; return how many there are now."""
+    spans[found, 0] = kind
+    spans[found, 1] = start
+    spans[found, 2] = end
+    spans[found, 3] = sample
+    return found + 1
+
+
 @kernel("(u1[::1], i8, i8, u8[::1], i8[:,::1], u1[::1], u1[::1], u8, i4[::1], i8[::1], f8[::1], i8[:,::1], i8[::1])")
 def scan(
     body: Bytes,
@@ -291,11 +296,7 @@ def scan(
             kind = comment_kind(body, at, end, openmetrics)
             if kind == METADATA:
                 metadata = hash_bytes(body, at, end, metadata)
-                spans[found, 0] = METADATA
-                spans[found, 1] = at
-                spans[found, 2] = end
-                spans[found, 3] = k
-                found += 1
+                found = note(spans, found, METADATA, at, end, k)
             elif kind == -1:
                 eof = 1
                 if end + 1 < size:
@@ -331,11 +332,7 @@ def scan(
             which[k] = entries[entry, SLOT]
         else:
             which[k] = -2 - found
-            spans[found, 0] = UNSEEN
-            spans[found, 1] = start
-            spans[found, 2] = at
-            spans[found, 3] = k
-            found += 1
+            found = note(spans, found, UNSEEN, start, at, k)
 
         begin = skip_blanks(body, at)
         if (begin == at and (openmetrics or body[np.uint64(at - 1)] != CLOSE)) or (openmetrics and begin != at + 1):
@@ -348,11 +345,7 @@ def scan(
         value, plain = plain_number(body, begin, at)
         values[k] = value
         if not plain:
-            spans[found, 0] = VALUE
-            spans[found, 1] = begin
-            spans[found, 2] = at
-            spans[found, 3] = k
-            found += 1
+            found = note(spans, found, VALUE, begin, at, k)
 
         ts_ms[k] = NO_TIME
         begin = skip_blanks(body, at)
@@ -365,11 +358,7 @@ def scan(
             else:
                 ts_ms[k], plain = whole_number(body, begin, at)
             if not plain:
-                spans[found, 0] = TIME
-                spans[found, 1] = begin
-                spans[found, 2] = at
-                spans[found, 3] = k
-                found += 1
+                found = note(spans, found, TIME, begin, at, k)
             begin = skip_blanks(body, at)
         if begin < size and body[np.uint64(begin)] != NEWLINE:
             exemplar = (
@@ -394,62 +383,3 @@ def scan(
     counts[ENTRY] = last
     counts[METADATA_HASH] = np.int64(metadata)
     counts[EOF] = eof
-
-
-TAKEN, DUPLICATES, ADDED, REFUSED = range(4)
-"""Places in what `admit` counts."""
-
-
-@kernel("(i4[::1], i8[::1], f8[::1], i8, i8, i8, i8, i8, i4[::1], i8[::1], i8[::1], i4[::1], i8[::1], f8[::1], i8[::1])")
-def admit(
-    which: Int32,
-    ts_ms: Int64,
-    values: Float64,
-    scrape_ms: int,
-    honor_times: int,
-    track_times: int,
-    scrape: int,
-    last_scrape: int,
-    refs: Int32,
-    seen: Int64,
-    touched: Int64,
-    out_refs: Int32,
-    out_ts_ms: Int64,
-    out_values: Float64,
-    counts: Int64,
-) -> None:
-    """Write the samples of N lines that are stored into the out columns, and remember which series were there.
-
-    `refs`, `seen`, `touched` belong to slots: the series ref (negative: refused by the sink), the number of the last scrape in which the
-    series counts for staleness, and of the last in which it was there at all. A second sample of a series without a time of its own is
-    a duplicate and left out: the first one counts. `counts int64[4]` are samples taken, duplicates, series that were not there in
-    `last_scrape`, and samples of refused series.
-    """
-    taken = 0
-    duplicates = 0
-    added = 0
-    refused = 0
-    for k in range(len(which)):
-        slot = which[k]
-        if slot < 0:
-            continue
-        if refs[slot] < 0:
-            refused += 1
-            continue
-        timed = honor_times and ts_ms[k] != NO_TIME
-        if not timed and touched[slot] == scrape:
-            duplicates += 1
-            continue
-        if touched[slot] != scrape and touched[slot] != last_scrape:
-            added += 1
-        touched[slot] = scrape
-        if not timed or track_times:
-            seen[slot] = scrape
-        out_refs[taken] = refs[slot]
-        out_ts_ms[taken] = ts_ms[k] if timed else scrape_ms
-        out_values[taken] = values[k]
-        taken += 1
-    counts[TAKEN] = taken
-    counts[DUPLICATES] = duplicates
-    counts[ADDED] = added
-    counts[REFUSED] = refused

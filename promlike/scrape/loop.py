@@ -13,6 +13,7 @@ import numpy as np
 from promlike.config.scrape import ScrapeConfig
 from promlike.errors import PromlikeError, SampleRejected, StorageError
 from promlike.model.blocks import Int32
+from promlike.model.durations import format_duration
 from promlike.scrape.client import BodyTooLarge, HttpClient
 from promlike.scrape.ingest import Columns, Ingest, ScrapeReport
 from promlike.scrape.protocols import accept_header, is_openmetrics
@@ -86,8 +87,14 @@ class TargetLoop:
         """Scrape until cancelled. Nothing that goes wrong in one scrape ends the loop."""
         wait_ms = self.target.offset_ms(self.clock(), seed)
         schedule = Schedule(interval_ms=self.target.interval_ms, planned_ms=self.clock() + wait_ms)
+        lengths = self.counters.interval_length[format_duration(self.target.interval_ms)]
+        before: float | None = None
         while True:
             await asyncio.sleep(wait_ms / 1000)
+            now = time.monotonic()
+            if before is not None:
+                lengths.add(now - before)
+            before = now
             try:
                 await self.scrape(schedule.stamp(self.clock()))
             except Exception:

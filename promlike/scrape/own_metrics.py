@@ -1,12 +1,12 @@
 """What scraping says about itself in `/metrics`, under Prometheus's names."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
-from promlike.scrape.status import ActiveTarget, ScrapeCounters
+from promlike.scrape.status import ActiveTarget, Durations, ScrapeCounters
 
 _HELP = {
     "scrape_pools_total": "Pools that were started.",
@@ -23,8 +23,8 @@ _HELP = {
 }
 
 
-def collect(counters: ScrapeCounters, jobs: Collection[str], targets: list[ActiveTarget]) -> Iterator[Metric]:
-    """All families, the jobs' target counts among them."""
+def collect(counters: ScrapeCounters, discovered: Mapping[str, int], targets: list[ActiveTarget]) -> Iterator[Metric]:
+    """All families; `discovered` is how many targets each job found, those that relabelling dropped included."""
     for entry in fields(counters):
         if entry.name in _HELP:
             name = f"prometheus_target_{entry.name.removesuffix('_total')}"
@@ -35,6 +35,18 @@ def collect(counters: ScrapeCounters, jobs: Collection[str], targets: list[Activ
     yield rejected
     active = Counter(target.scrape_pool for target in targets)
     sizes = GaugeMetricFamily("prometheus_target_scrape_pool_targets", "Targets of a job.", labels=["scrape_job"])
-    for job in jobs:
+    found = GaugeMetricFamily("prometheus_sd_discovered_targets", "Targets a job discovered.", labels=["name", "config"])
+    for job, count in discovered.items():
         sizes.add_metric([job], active[job])
+        found.add_metric(["scrape", job], count)
     yield sizes
+    yield found
+    yield _durations("interval_length", "Time between scrapes.", "interval", counters.interval_length)
+    yield _durations("sync_length", "Time that taking over discovered targets took.", "scrape_job", counters.sync_length)
+
+
+def _durations(name: str, text: str, label: str, measured: Mapping[str, Durations]) -> Metric:
+    family = SummaryMetricFamily(f"prometheus_target_{name}_seconds", text, labels=[label])
+    for value, durations in measured.items():
+        family.add_metric([value], durations.count, durations.seconds)
+    return family

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from logging import getLogger
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,9 @@ class ScrapePool:
                 while True:
                     await self._changed.wait()
                     self._changed.clear()
+                    started = perf_counter()
                     await self._sync(tasks)
+                    self.environment.counters.sync_length[self.config.job_name].add(perf_counter() - started)
         finally:
             await self._client.close()
 
@@ -107,6 +110,11 @@ class ScrapePool:
     def dropped_count(self) -> int:
         """How many targets relabelling dropped, those not kept included."""
         return len(self._dropped)
+
+    @property
+    def discovered_count(self) -> int:
+        """How many targets were found before relabelling."""
+        return sum(len(group.targets) for groups in self._sources.values() for group in groups)
 
     def _discoveries(self) -> Iterator[Coroutine[Any, Any, None]]:
         discovery = self.config.discovery

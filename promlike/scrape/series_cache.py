@@ -13,9 +13,9 @@ from promlike.errors import SampleRejected
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.labels import Labels
 from promlike.remote_write.series_table import SeriesTable
-from promlike.scrape import kernels
+from promlike.scrape import admission, kernels
+from promlike.scrape.admission import DROPPED, admit
 from promlike.scrape.exposition import Exposition
-from promlike.scrape.kernels import DROPPED, admit
 from promlike.storage.store import SampleSink
 
 NEVER, NOT_YET = -2, -1
@@ -104,15 +104,15 @@ class SeriesCache:
             values,
             counts,
         )
-        taken = int(counts[kernels.TAKEN])
+        taken = int(counts[admission.TAKEN])
         self._last_read = self._scrape
         return Admitted(
             refs=refs[:taken],
             ts_ms=ts_ms[:taken],
             values=values[:taken],
-            duplicates=int(counts[kernels.DUPLICATES]),
-            added=int(counts[kernels.ADDED]),
-            refused=int(counts[kernels.REFUSED]),
+            duplicates=int(counts[admission.DUPLICATES]),
+            added=int(counts[admission.ADDED]),
+            refused=int(counts[admission.REFUSED]),
         )
 
     def fail(self) -> None:

@@ -96,8 +96,9 @@ class ScrapeService:
         return list(self._pools)
 
     def metrics(self) -> Iterable[Metric]:
-        """`prometheus_target_*`, for /metrics."""
-        return collect(self.counters, self._pools.keys(), self.active_targets())
+        """`prometheus_target_*` and `prometheus_sd_*`, for /metrics."""
+        discovered = {job: supervised.pool.discovered_count for job, supervised in self._pools.items()}
+        return collect(self.counters, discovered, self.active_targets())
 
     async def _apply(self, config: Config) -> None:
         async with self._changing:

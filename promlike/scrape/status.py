@@ -1,6 +1,6 @@
 """What others may know of scraping: targets for `/api/v1/targets`, counters for `/metrics`."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -40,6 +40,18 @@ class DroppedTarget:
     scrape_pool: str
 
 
+@dataclass(slots=True)
+class Durations:
+    """Sum and count of measured seconds."""
+
+    seconds: float = 0.0
+    count: int = 0
+
+    def add(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.count += 1
+
+
 @dataclass(slots=True, kw_only=True)
 class ScrapeCounters:
     """What `/metrics` shows under `prometheus_target_*`; the attribute names are those of the metrics without that prefix."""
@@ -56,5 +68,9 @@ class ScrapeCounters:
     samples_total: int = 0
     series_rejected_total: Counter[str] = field(default_factory=Counter)
     """New series the sink refused, by reason."""
+    interval_length: defaultdict[str, Durations] = field(default_factory=lambda: defaultdict(Durations))
+    """Time between the scrapes of a target, by the interval that was asked for."""
+    sync_length: defaultdict[str, Durations] = field(default_factory=lambda: defaultdict(Durations))
+    """Time that taking over new targets took, by job."""
     lost_scrapes_total: int = 0
     """Scrapes whose samples the sink could not take."""

@@ -282,7 +282,7 @@ async def test_a_target_that_is_not_there_is_named() -> None:
     async with scraping() as (_, scraper):
         scraper.loop.target = Target(discovered=(), labels=(), url="http://127.0.0.1:1/metrics", interval_ms=1, timeout_ms=1000)
         await scraper.scrape(1000)
-        assert scraper.error.startswith('Get "http://127.0.0.1:1/metrics": Cannot connect')
+        assert scraper.error == 'Get "http://127.0.0.1:1/metrics": cannot connect to 127.0.0.1:1: Connection refused'
 
 
 async def test_a_body_that_grows_while_unpacked_is_stopped_at_the_limit() -> None:

@@ -235,3 +235,6 @@ async def test_metrics_have_prometheus_names() -> None:
         assert samples["prometheus_target_scrape_pools_total",] == 1
         assert samples["prometheus_target_samples_total",] >= 12
         assert ("prometheus_target_scrapes_exceeded_sample_limit_total",) in samples
+        assert samples["prometheus_sd_discovered_targets", "scrape", "a"] == 1
+        assert samples["prometheus_target_interval_length_seconds_count", "100ms"] >= 1
+        assert samples["prometheus_target_sync_length_seconds_count", "a"] == 1
