@@ -101,8 +101,9 @@ def read_section(cls: type[S], node: yaml.MappingNode, document: Document, path:
     """
     given = {str(name.value): (name, value) for name, value in entries(node, document, path)}
     known = known_names(cls)
-    for name in given.keys() - set(known):
-        unknown_key(given[name][0], known, document, path)
+    for name, (label, _) in given.items():
+        if name not in known:
+            unknown_key(label, known, document, path)
     return _build(cls, node, given, document, path)
 
 

