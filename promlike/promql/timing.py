@@ -59,7 +59,8 @@ class Timing:
             start -= range_ms + (self.lookback_ms if selector.anchored or selector.smoothed else 0)
         if selector.smoothed:
             end += self.lookback_ms
-        return SelectRequest(matchers=matchers(selector), start_ms=start, end_ms=end)
+        picked = shifted if range_ms is None and not selector.smoothed else None
+        return SelectRequest(matchers=matchers(selector), start_ms=start, end_ms=end, instants=picked)
 
     def subquery_steps(self, node: ast.Subquery, grid: StepGrid) -> StepGrid:
         """The times the inner expression is evaluated at: multiples of the step that lie in any window. The count may be 0."""

@@ -17,17 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promlike.errors import StorageUnavailable
-from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
+from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, StepGrid
 from promlike.storage import head_kernels as kernels
 from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
 from promlike.storage.memory import reserve
 from promlike.storage.store import AppendResult
 
-BLOCK_BYTES = BLOCK * 12 + 16
+BLOCK_BYTES = BLOCK * 12 + 32
 MAX_TIME = 2**63 - 1
 MAX_SERIES = 1 << 27
 PARALLEL_SAMPLES = 400_000
 """Below this many samples one thread is faster than handing out parts."""
+THINNED = 2
+"""With more samples than so many a series and instant, looking the needed ones up is cheaper than copying all."""
+SAMPLED = 64
+"""Series that are counted to find that out."""
+PICKED_AT_ONCE = 250_000
+"""Cells of a part of a thinned read, which bounds what it takes beside its result."""
 
 _SERIES_STEP = 4096
 
@@ -77,9 +83,7 @@ class Head:
         self._capacity = blocks
         self._deltas = cast(Int32, reserve((blocks, BLOCK), np.int32, huge_pages=True))
         self._bits = cast(Int64, reserve((blocks, BLOCK), np.int64, huge_pages=True))
-        self._base = cast(Int64, reserve((blocks,), np.int64))
-        self._prev = cast(Int32, reserve((blocks,), np.int32))
-        self._fill = cast(Int32, reserve((blocks,), np.int32))
+        self._links = cast(Int64, reserve((blocks, 4), np.int64))
         self._free = cast(Int32, reserve((blocks,), np.int32))
         self._pool = np.zeros(2, np.int64)
         self._work = cast(Int64, reserve((MAX_SERIES,), np.int64))
@@ -163,9 +167,7 @@ class Head:
             bits,
             self._deltas,
             self._bits,
-            self._base,
-            self._prev,
-            self._fill,
+            self._links,
             self._work,
             self.last_ms,
             self.first_ms,
@@ -205,9 +207,7 @@ class Head:
                 bits,
                 self._deltas,
                 self._bits,
-                self._base,
-                self._prev,
-                self._fill,
+                self._links,
                 self._work,
                 self.first_ms,
                 self._free,
@@ -231,28 +231,44 @@ class Head:
             self._version[refs] = (self._version[refs] | 1) + 1
 
     def read(
-        self, refs: Int32, start_ms: Int64, end_ms: Int64, *, check: Callable[[int], None] | None = None, parallel: bool = False
+        self,
+        refs: Int32,
+        start_ms: Int64,
+        end_ms: Int64,
+        *,
+        instants: StepGrid | None = None,
+        check: Callable[[int], None] | None = None,
+        parallel: bool = False,
     ) -> HeadRead:
         """The samples of `refs int32[S]` in (start, end]; `start_ms`, `end_ms int64[S]` or int64[1] for all.
 
+        `instants` (for one start and end): at least the newest sample at or before each of these times, others may be left out.
         `check(count)` is called before the samples are copied and may raise. `parallel` spreads large copies over threads.
         """
         with self._reading():
             for attempt in range(1_000_000):
                 version = self._version[refs]
                 covered = self.covered_ms[refs]
-                samples = None if (version & 1).any() else self._try_read(refs, start_ms, end_ms, check, parallel)
+                samples = None if (version & 1).any() else self._try_read(refs, start_ms, end_ms, instants, check, parallel)
                 if samples is not None and np.array_equal(version, self._version[refs]):
                     return HeadRead(samples=samples, covered_ms=covered)
                 time.sleep(0 if attempt < 10 else 0.001)
         raise StorageUnavailable("the head kept changing while it was read")
 
     def _try_read(
-        self, refs: Int32, start_ms: Int64, end_ms: Int64, check: Callable[[int], None] | None, parallel: bool
+        self,
+        refs: Int32,
+        start_ms: Int64,
+        end_ms: Int64,
+        instants: StepGrid | None,
+        check: Callable[[int], None] | None,
+        parallel: bool,
     ) -> SampleBlock | None:
         """One attempt; None when a chain changed between counting and copying."""
         heads = self._published[refs]
-        chains = (self._deltas, self._base, self._prev, self._fill)
+        if instants is not None and self._is_denser(heads, start_ms, end_ms, instants):
+            return self._pick(heads, int(start_ms[0]), instants, check, parallel=parallel)
+        chains = (self._deltas, self._links)
         offsets = np.zeros(len(refs) + 1, np.int64)
         total = kernels.count_samples(heads, start_ms, end_ms, *chains, offsets[1:])
         if check is not None:
@@ -260,12 +276,10 @@ class Head:
         np.cumsum(offsets, out=offsets)
         ts_out = np.empty(total, np.int64)
         bits_out = np.empty(total, np.int64)
-        deltas, base, prev, fill = chains
+        deltas, links = chains
 
         def copy(row_from: int, row_to: int) -> int:
-            return kernels.copy_samples(
-                heads, start_ms, end_ms, deltas, self._bits, base, prev, fill, offsets, row_from, row_to, ts_out, bits_out
-            )
+            return kernels.copy_samples(heads, start_ms, end_ms, deltas, self._bits, links, offsets, row_from, row_to, ts_out, bits_out)
 
         if parallel and total >= PARALLEL_SAMPLES:
             parts = self._threads * 2
@@ -275,6 +289,35 @@ class Head:
         else:
             wrong = copy(0, len(refs))
         return None if wrong else SampleBlock(ts_ms=ts_out, values=bits_out.view(np.float64), offsets=offsets)
+
+    def _is_denser(self, heads: Int64, start_ms: Int64, end_ms: Int64, instants: StepGrid) -> bool:
+        """Do the series hold clearly more samples than instants? Judged by some of them."""
+        some = np.ascontiguousarray(heads[:: max(len(heads) // SAMPLED, 1)])
+        found = kernels.count_samples(some, start_ms, end_ms, self._deltas, self._links, np.empty(len(some), np.int64))
+        return found > THINNED * instants.count * len(some)
+
+    def _pick(self, heads: Int64, start_ms: int, instants: StepGrid, check: Callable[[int], None] | None, *, parallel: bool) -> SampleBlock:
+        """The newest sample at or before each instant. Like all reads worth nothing when a chain changed meanwhile."""
+        steps = instants.count
+        rows = max(PICKED_AT_ONCE // steps, 1)
+
+        def part(low: int) -> tuple[Int64, Int64, Int64]:
+            chosen = heads[low : low + rows]
+            counts = np.empty(len(chosen), np.int64)
+            ts, bits = np.empty((len(chosen), steps), np.int64), np.empty((len(chosen), steps), np.int64)
+            times = (start_ms, instants.start_ms, instants.step_ms, steps)
+            kernels.pick_samples(chosen, *times, self._deltas, self._bits, self._links, ts, bits, counts)
+            used = np.arange(steps) >= steps - counts[:, np.newaxis]
+            return ts[used], bits[used], counts
+
+        lows = range(0, len(heads), rows)
+        parts = list(self._executor.map(part, lows) if parallel and len(lows) > 1 else map(part, lows))
+        offsets = np.zeros(len(heads) + 1, np.int64)
+        np.cumsum(np.concatenate([counts for _, _, counts in parts] or [offsets[:0]]), out=offsets[1:])
+        if check is not None:
+            check(int(offsets[-1]))
+        ts_ms, bits = (np.concatenate([one[column] for one in parts] or [offsets[:0]]) for column in (0, 1))
+        return SampleBlock(ts_ms=ts_ms, values=bits.view(np.float64), offsets=offsets)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -321,7 +364,7 @@ class Head:
     def collect(self, ref_from: int, ref_to: int, cutoff_ms: int) -> int:
         """Drop the blocks of refs in [ref_from, ref_to) whose samples are all stored and <= cutoff; returns how many blocks."""
         cuts = np.empty(ref_to - ref_from, np.int64)
-        chains = (self._deltas, self._base, self._prev, self._fill)
+        chains = (self._deltas, self._links)
         if not kernels.find_cuts(ref_from, ref_to, cutoff_ms, self.flushed_ms, self._work, self._pinned, *chains, cuts):
             return 0
         changed = (ref_from + np.flatnonzero(cuts >= 0)).astype(np.int32)

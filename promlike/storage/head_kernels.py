@@ -1,9 +1,9 @@
 """Kernels of the head: per-series chains of fixed blocks in one pool of arrays.
 
 A block holds up to BLOCK samples of one series, sorted by time: times as int32 milliseconds after the block's base (its first sample),
-values as the int64 bits of the float, so that NaNs compare and survive as they are. `prev[b]` is the next older block of the series or -1,
-`fill[b]` the number of samples in a block that is not the newest of its series. The newest is described by one packed int64 a series,
-`(block + 1) << 32 | samples` (0: no block), because readers in other threads must see both halves change at once.
+values as the int64 bits of the float, so that NaNs compare and survive as they are. `links[b, PREV]` is the next older block of the
+series or -1, `links[b, FILL]` the number of samples in a block that is not the newest of its series. The newest is described by one
+packed int64 a series, `(block + 1) << 32 | samples` (0: no block), because readers in other threads must see both halves change at once.
 
 Writers are kernels called from one thread. Readers start from a copy of the packed words, bound what they write by what they counted, and
 are told by the series' version when a chain changed other than at its end (see `head.Head`).
@@ -17,6 +17,9 @@ from promlike.model.blocks import Int32, Int64
 BLOCK = 64
 SPAN = 2**31 - 1
 MIN_TIME = -(2**63)
+
+BASE, PREV, FILL = range(3)
+"""Columns of `links int64[blocks,4]`: together, so that walking a chain costs one cache line a block (the fourth column keeps it whole)."""
 
 DUPLICATE = 0
 OVERWRITTEN = 1
@@ -47,18 +50,14 @@ def _upper_bound(deltas: Int32, block: int, count: int, base: int, limit: int) -
     return low
 
 
-@kernel(
-    "(i4[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[::1], i4[::1], i4[::1], i8[::1], i8[::1], i8[::1], i4[::1], i8[::1], i8[::1])"
-)
+@kernel("(i4[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[:,::1], i8[::1], i8[::1], i8[::1], i4[::1], i8[::1], i8[::1])")
 def append(
     refs: Int32,
     ts: Int64,
     bits: Int64,
     deltas: Int32,
     block_bits: Int64,
-    base: Int64,
-    prev: Int32,
-    fill: Int32,
+    links: Int64,
     work: Int64,
     last: Int64,
     first: Int64,
@@ -78,17 +77,17 @@ def append(
         word = work[s]
         block = (word >> 32) - 1
         count = word & 0xFFFFFFFF
-        if block < 0 or count == BLOCK or t - base[block] > SPAN:
+        if block < 0 or count == BLOCK or t - links[block, BASE] > SPAN:
             new = _take_block(pool, free)
             if block >= 0:
-                fill[block] = count
-            prev[new] = block
-            base[new] = t
+                links[block, FILL] = count
+            links[new, PREV] = block
+            links[new, BASE] = t
             block = new
             count = 0
             if first[s] > t:
                 first[s] = t
-        deltas[block, count] = t - base[block]
+        deltas[block, count] = t - links[block, BASE]
         block_bits[block, count] = bits[i]
         work[s] = ((block + 1) << 32) | (count + 1)
         last[s] = t
@@ -102,16 +101,14 @@ def publish(refs: Int32, work: Int64, published: Int64) -> None:
         published[refs[i]] = work[refs[i]]
 
 
-@kernel("(i4[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[::1], i4[::1], i4[::1], i8[::1], i8[::1], i4[::1], i8[::1], i1[::1])")
+@kernel("(i4[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[:,::1], i8[::1], i8[::1], i4[::1], i8[::1], i1[::1])")
 def insert(
     refs: Int32,
     ts: Int64,
     bits: Int64,
     deltas: Int32,
     block_bits: Int64,
-    base: Int64,
-    prev: Int32,
-    fill: Int32,
+    links: Int64,
     work: Int64,
     first: Int64,
     free: Int32,
@@ -126,69 +123,74 @@ def insert(
             first[s] = t
         tail = (work[s] >> 32) - 1
         if tail >= 0:
-            fill[tail] = work[s] & 0xFFFFFFFF
+            links[tail, FILL] = work[s] & 0xFFFFFFFF
         newer = np.int64(-1)
         block = tail
-        while block >= 0 and base[block] > t:
+        while block >= 0 and links[block, BASE] > t:
             newer = block
-            block = np.int64(prev[block])
+            block = links[block, PREV]
         at = 0
         if block >= 0:
-            at = _upper_bound(deltas, block, fill[block], base[block], t)
-            if base[block] + np.int64(deltas[block, at - 1]) == t:
+            at = _upper_bound(deltas, block, links[block, FILL], links[block, BASE], t)
+            if links[block, BASE] + np.int64(deltas[block, at - 1]) == t:
                 outcome[i] = DUPLICATE if block_bits[block, at - 1] == bits[i] else OVERWRITTEN
                 block_bits[block, at - 1] = bits[i]
                 continue
         outcome[i] = INSERTED
         older = block
-        if block < 0 and newer >= 0 and fill[newer] < BLOCK and base[newer] - t + np.int64(deltas[newer, fill[newer] - 1]) <= SPAN:
+        if (
+            block < 0
+            and newer >= 0
+            and links[newer, FILL] < BLOCK
+            and links[newer, BASE] - t + np.int64(deltas[newer, links[newer, FILL] - 1]) <= SPAN
+        ):
             # Older than everything: make room for it at the front of the oldest block.
             block = newer
             newer = np.int64(-2)
-            shift = base[block] - t
-            for j in range(fill[block]):
+            shift = links[block, BASE] - t
+            for j in range(links[block, FILL]):
                 deltas[block, j] += shift
-            base[block] = t
-        elif block < 0 or t - base[block] > SPAN or (at == BLOCK):
+            links[block, BASE] = t
+        elif block < 0 or t - links[block, BASE] > SPAN or (at == BLOCK):
             # A block of its own, between `older` and `newer`.
             block = _take_block(pool, free)
-            prev[block] = older
-            base[block] = t
-            fill[block] = 0
+            links[block, PREV] = older
+            links[block, BASE] = t
+            links[block, FILL] = 0
             at = 0
             if newer >= 0:
-                prev[newer] = block
+                links[newer, PREV] = block
             else:
                 tail = block
-        elif fill[block] == BLOCK:
+        elif links[block, FILL] == BLOCK:
             # Split the full block in two halves.
             half = BLOCK // 2
             upper = _take_block(pool, free)
-            base[upper] = base[block] + np.int64(deltas[block, half])
+            links[upper, BASE] = links[block, BASE] + np.int64(deltas[block, half])
             for j in range(half, BLOCK):
                 deltas[upper, j - half] = deltas[block, j] - deltas[block, half]
                 block_bits[upper, j - half] = block_bits[block, j]
-            fill[upper] = BLOCK - half
-            fill[block] = half
-            prev[upper] = block
+            links[upper, FILL] = BLOCK - half
+            links[block, FILL] = half
+            links[upper, PREV] = block
             if newer >= 0:
-                prev[newer] = upper
+                links[newer, PREV] = upper
             else:
                 tail = upper
             if at > half:
                 block = upper
                 at -= half
-        for j in range(fill[block], at, -1):
+        for j in range(links[block, FILL], at, -1):
             deltas[block, j] = deltas[block, j - 1]
             block_bits[block, j] = block_bits[block, j - 1]
-        deltas[block, at] = t - base[block]
+        deltas[block, at] = t - links[block, BASE]
         block_bits[block, at] = bits[i]
-        fill[block] += 1
-        work[s] = ((tail + 1) << 32) | np.int64(fill[tail])
+        links[block, FILL] += 1
+        work[s] = ((tail + 1) << 32) | links[tail, FILL]
 
 
-@kernel("(i8[::1], i8[::1], i8[::1], i4[:,::1], i8[::1], i4[::1], i4[::1], i8[::1])")
-def count_samples(heads: Int64, start_ms: Int64, end_ms: Int64, deltas: Int32, base: Int64, prev: Int32, fill: Int32, counts: Int64) -> int:
+@kernel("(i8[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[::1])")
+def count_samples(heads: Int64, start_ms: Int64, end_ms: Int64, deltas: Int32, links: Int64, counts: Int64) -> int:
     """Samples in (start, end] of each chain into `counts int64[S]`; returns their sum.
 
     `heads int64[S]` are copies of the packed words; `start_ms`, `end_ms int64[S]` or of length 1 for all.
@@ -200,28 +202,27 @@ def count_samples(heads: Int64, start_ms: Int64, end_ms: Int64, deltas: Int32, b
         block = (heads[i] >> 32) - 1
         count = heads[i] & 0xFFFFFFFF
         found = 0
+        whole = False
         while block >= 0:
-            origin = base[block]
+            origin = links[block, BASE]
             if origin <= end and count > 0:
-                newest = origin + np.int64(deltas[block, count - 1])
-                if newest <= start:
-                    break
-                high = count if newest <= end else _upper_bound(deltas, block, count, origin, end)
-                if origin > start:
-                    found += high
-                else:
+                # A block that is not the first to reach below `end` lies below it as a whole: its times need not be looked at.
+                high = count if whole else _upper_bound(deltas, block, count, origin, end)
+                whole = True
+                if origin <= start:
                     found += max(high - _upper_bound(deltas, block, count, origin, start), 0)
                     break
-            block = np.int64(prev[block])
+                found += high
+            block = links[block, PREV]
             if block >= 0:
-                count = np.int64(fill[block])
+                count = links[block, FILL]
         counts[i] = found
         total += found
     return total
 
 
 @kernel(
-    "(i8[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[::1], i4[::1], i4[::1], i8[::1], i8, i8, i8[::1], i8[::1])",
+    "(i8[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i8[:,::1], i8[::1], i8, i8, i8[::1], i8[::1])",
 )
 def copy_samples(
     heads: Int64,
@@ -229,9 +230,7 @@ def copy_samples(
     end_ms: Int64,
     deltas: Int32,
     block_bits: Int64,
-    base: Int64,
-    prev: Int32,
-    fill: Int32,
+    links: Int64,
     offsets: Int64,
     row_from: int,
     row_to: int,
@@ -251,7 +250,7 @@ def copy_samples(
         block = (heads[i] >> 32) - 1
         count = heads[i] & 0xFFFFFFFF
         while block >= 0 and place > low_end:
-            origin = base[block]
+            origin = links[block, BASE]
             if origin <= end and count > 0:
                 high = count
                 if origin + np.int64(deltas[block, count - 1]) > end:
@@ -266,15 +265,58 @@ def copy_samples(
                     bits_out[place + j] = block_bits[block, low + j]
                 if origin <= start:
                     break
-            block = np.int64(prev[block])
+            block = links[block, PREV]
             if block >= 0:
-                count = np.int64(fill[block])
+                count = links[block, FILL]
         if place != low_end:
             wrong += 1
     return wrong
 
 
-@kernel("(i8, i8, i8, i8[::1], i8[::1], u1[::1], i4[:,::1], i8[::1], i4[::1], i4[::1], i8[::1])")
+@kernel("(i8[::1], i8, i8, i8, i8, i4[:,::1], i8[:,::1], i8[:,::1], i8[:,::1], i8[:,::1], i8[::1])")
+def pick_samples(
+    heads: Int64,
+    start_ms: int,
+    first_ms: int,
+    step_ms: int,
+    steps: int,
+    deltas: Int32,
+    block_bits: Int64,
+    links: Int64,
+    ts_out: Int64,
+    bits_out: Int64,
+    counts: Int64,
+) -> None:
+    """Of each chain the newest sample at or before each time `first_ms + k * step_ms`, k < steps, that is newer than `start_ms`; each once.
+
+    Row i of `ts_out`, `bits_out int64[S,steps]` gets them at its end; `counts int64[S]` says how many. `heads` as for `count_samples`.
+    """
+    for i in range(len(heads)):
+        place = steps
+        block = (heads[i] >> 32) - 1
+        count = heads[i] & 0xFFFFFFFF
+        time = first_ms + (steps - 1) * step_ms
+        while block >= 0 and place > 0:
+            origin = links[block, BASE]
+            if count <= 0 or origin > time:
+                block = links[block, PREV]
+                if block >= 0:
+                    count = links[block, FILL]
+                continue
+            count = _upper_bound(deltas, block, count, origin, time) - 1
+            ts = origin + np.int64(deltas[block, count])
+            if ts <= start_ms:
+                break
+            place -= 1
+            ts_out[i, place] = ts
+            bits_out[i, place] = block_bits[block, count]
+            if ts <= first_ms:
+                break
+            time = first_ms + (ts - 1 - first_ms) // step_ms * step_ms
+        counts[i] = steps - place
+
+
+@kernel("(i8, i8, i8, i8[::1], i8[::1], u1[::1], i4[:,::1], i8[:,::1], i8[::1])")
 def find_cuts(
     ref_from: int,
     ref_to: int,
@@ -283,9 +325,7 @@ def find_cuts(
     work: Int64,
     pinned: "np.ndarray[tuple[int], np.dtype[np.uint8]]",
     deltas: Int32,
-    base: Int64,
-    prev: Int32,
-    fill: Int32,
+    links: Int64,
     cuts: Int64,
 ) -> int:
     """For each series the newest block whose samples are all <= cutoff and flushed, or -1, into `cuts int64[ref_to-ref_from]`.
@@ -301,17 +341,17 @@ def find_cuts(
         block = (work[s] >> 32) - 1
         count = work[s] & 0xFFFFFFFF
         while block >= 0:
-            if base[block] <= limit and base[block] + np.int64(deltas[block, count - 1]) <= limit:
+            if links[block, BASE] <= limit and links[block, BASE] + np.int64(deltas[block, count - 1]) <= limit:
                 cuts[s - ref_from] = block
                 found += 1
                 break
-            block = np.int64(prev[block])
+            block = links[block, PREV]
             if block >= 0:
-                count = np.int64(fill[block])
+                count = links[block, FILL]
     return found
 
 
-@kernel("(i8, i8, i8[::1], i8[::1], i8[::1], i4[:,::1], i8[::1], i4[::1], i4[::1], i4[::1])")
+@kernel("(i8, i8, i8[::1], i8[::1], i8[::1], i4[:,::1], i8[:,::1], i4[::1])")
 def cut_chains(
     ref_from: int,
     ref_to: int,
@@ -319,9 +359,7 @@ def cut_chains(
     work: Int64,
     covered: Int64,
     deltas: Int32,
-    base: Int64,
-    prev: Int32,
-    fill: Int32,
+    links: Int64,
     freed: Int32,
 ) -> int:
     """Take the blocks that `find_cuts` named, and all older ones, out of their chains into `freed`; returns how many.
@@ -334,19 +372,19 @@ def cut_chains(
         if cut < 0:
             continue
         tail = (work[s] >> 32) - 1
-        samples = np.int64(fill[cut])
+        samples = links[cut, FILL]
         if cut == tail:
             samples = work[s] & 0xFFFFFFFF
             work[s] = 0
         else:
             block = tail
-            while np.int64(prev[block]) != cut:
-                block = np.int64(prev[block])
-            prev[block] = -1
-        covered[s] = max(covered[s], base[cut] + np.int64(deltas[cut, samples - 1]))
+            while links[block, PREV] != cut:
+                block = links[block, PREV]
+            links[block, PREV] = -1
+        covered[s] = max(covered[s], links[cut, BASE] + np.int64(deltas[cut, samples - 1]))
         block = cut
         while block >= 0:
             freed[count] = block
             count += 1
-            block = np.int64(prev[block])
+            block = links[block, PREV]
     return count

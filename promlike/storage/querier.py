@@ -92,7 +92,7 @@ class Querier:
             series = self._index.select(request.matchers)
             start_ms = max(request.start_ms, oldest - 1)
             bounds = np.array([start_ms], np.int64), np.array([request.end_ms], np.int64)
-            read = self._head.read(series.refs, *bounds, check=check, parallel=most is None)
+            read = self._head.read(series.refs, *bounds, instants=request.instants, check=check, parallel=most is None)
             loaded += len(read.samples.ts_ms)
             rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)
             parts.append(_Part(series=series, samples=read.samples, start_ms=start_ms, stored_rows=rows, stored_end_ms=end_ms))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
+from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
@@ -16,11 +16,15 @@ from promlike.model.matchers import Matcher
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectRequest:
-    """The samples one selector of a query needs: series that satisfy all matchers, times in (start_ms, end_ms]."""
+    """The samples one selector of a query needs: series that satisfy all matchers, times in (start_ms, end_ms].
+
+    `instants`: of each series only the newest sample at or before each of these times is needed; the answer may still hold more.
+    """
 
     matchers: tuple[Matcher, ...]
     start_ms: int
     end_ms: int
+    instants: StepGrid | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promlike.errors import StorageUnavailable
-from promlike.model.blocks import STALE_NAN, Float64, Int32, Int64, SampleBlock
+from promlike.model.blocks import STALE_NAN, Float64, Int32, Int64, SampleBlock, StepGrid
 from promlike.storage.arrange import arrange
 from promlike.storage.head import Head, HeadRead, HeadSnapshot
 from promlike.storage.head_kernels import BLOCK
@@ -284,3 +284,43 @@ def test_readers_in_other_threads_never_see_half_a_change(head: Head) -> None:
         reader.join()
     assert not wrong
     assert done
+
+
+@given(
+    gaps=st.lists(st.lists(st.integers(1, 40), max_size=3 * BLOCK), min_size=1, max_size=4),
+    start_ms=st.integers(-50, 3000),
+    first_ms=st.integers(0, 3000),
+    step_ms=st.integers(1, 500),
+    count=st.integers(1, 30),
+    parallel=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_thinned_read_holds_the_newest_sample_at_or_before_each_instant(
+    gaps: list[list[int]], start_ms: int, first_ms: int, step_ms: int, count: int, parallel: bool
+) -> None:
+    head = new_head(len(gaps))
+    try:
+        for ref, row in enumerate(gaps):
+            head.append(*columns([(ref, ts, ts / 7) for ts in np.cumsum(row, dtype=np.int64).tolist()]))
+        instants = StepGrid(start_ms=first_ms, step_ms=step_ms, count=count)
+        bounds = np.array([start_ms], np.int64), np.array([instants.end_ms], np.int64)
+        refs = np.arange(len(gaps), dtype=np.int32)
+        thinned = head.read(refs, *bounds, instants=instants, parallel=parallel).samples
+        thinned.validate()
+        for all_rows, some in zip(rows(head.read(refs, *bounds).samples), rows(thinned), strict=True):
+            assert set(some) <= set(all_rows)
+            for time in instants.times_ms().tolist():
+                newest = [max((ts for ts, _ in row if ts <= time), default=None) for row in (all_rows, some)]
+                assert newest[0] == newest[1]
+    finally:
+        head.close()
+
+
+def test_dense_series_are_thinned_and_counted_as_such(head: Head) -> None:
+    head.append(*columns([(ref, ts, 1.0) for ts in range(1, 1001) for ref in range(4)]))
+    counted: list[int] = []
+    instants = StepGrid(start_ms=100, step_ms=100, count=10)
+    bounds = np.array([0], np.int64), np.array([1000], np.int64)
+    found = head.read(np.arange(4, dtype=np.int32), *bounds, instants=instants, check=counted.append)
+    assert found.samples.ts_ms.tolist() == [*range(100, 1001, 100)] * 4
+    assert counted == [40]
