@@ -27,10 +27,10 @@ def encode_value(value: Value) -> list[bytes]:
     """The parts of `"resultType":…,"result":…`, `resultType` first because Grafana's stream parser needs it first."""
     match value:
         case Scalar():
-            return [b'"resultType":"scalar","result":', encode_sample(value.ts_ms, value.value)]
+            return [b'"resultType":"scalar","result":[', _plain_time(value.ts_ms), f',"{format_value(value.value)}"]'.encode()]
         case String():
             text = orjson.dumps(value.value)
-            return [b'"resultType":"string","result":[', _encode_time(value.ts_ms), b",", text, b"]"]
+            return [b'"resultType":"string","result":[', _plain_time(value.ts_ms), b",", text, b"]"]
         case Vector():
             offsets = np.arange(len(value.ts_ms) + 1, dtype=np.int64)
             chunks = _encode_series(value.labels, offsets, value.ts_ms, value.values, single=True)
@@ -47,8 +47,9 @@ def encode_sample(ts_ms: int, value: float) -> bytes:
     ]
 
 
-def _encode_time(ts_ms: int) -> bytes:
-    return encode_sample(ts_ms, 0.0)[1:].split(b",")[0]
+def _plain_time(ts_ms: int) -> bytes:
+    """Seconds without trailing zeros: Prometheus prints the time of a scalar as it prints any number."""
+    return f"{ts_ms / 1000!r}".removesuffix(".0").encode()
 
 
 def format_value(value: float) -> str:

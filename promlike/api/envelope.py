@@ -14,6 +14,7 @@ GZIP_FROM = 1024
 OFF_LOOP_FROM = 64 * 1024
 """Larger bodies are compressed in a worker thread; smaller ones take less time than the switch."""
 
+_ESCAPES = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "<>&\u2028\u2029")
 _GZIP = 16 + 15
 _LEVEL = 1  # three times as fast as zlib's level 1 at the same size, measured on 13 MB of samples: 48 ms beside 154 ms
 
@@ -29,7 +30,15 @@ class Answer:
 
 def answer(data: object, *, warnings: tuple[str, ...] = ()) -> Answer:
     """An answer whose data is plain Python, encoded here."""
-    return Answer(data=[orjson.dumps(data)], warnings=warnings)
+    return Answer(data=[to_json(data)], warnings=warnings)
+
+
+def to_json(data: object) -> bytes:
+    """JSON as Go writes it: safe inside HTML, so `<`, `>`, `&` and the two line separators of Unicode are escaped."""
+    text = orjson.dumps(data)
+    for char, escape in _ESCAPES:
+        text = text.replace(char, escape)
+    return text
 
 
 def truncated(is_cut: bool) -> tuple[str, ...]:
@@ -41,16 +50,16 @@ async def respond(request: web.Request, result: Answer) -> web.Response:
     """200 with the envelope."""
     parts = [b'{"status":"success","data":', *result.data]
     if result.warnings:
-        parts += [b',"warnings":', orjson.dumps(result.warnings)]
+        parts += [b',"warnings":', to_json(result.warnings)]
     if result.infos:
-        parts += [b',"infos":', orjson.dumps(result.infos)]
+        parts += [b',"infos":', to_json(result.infos)]
     parts.append(b"}")
     return await send(request, 200, parts)
 
 
 async def respond_error(request: web.Request, status: int, error_type: str, message: str) -> web.Response:
     """The envelope of an error."""
-    return await send(request, status, [orjson.dumps({"status": "error", "errorType": error_type, "error": message})])
+    return await send(request, status, [to_json({"status": "error", "errorType": error_type, "error": message})])
 
 
 async def send(request: web.Request, status: int, parts: Sequence[bytes], content_type: str = "application/json") -> web.Response:

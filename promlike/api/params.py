@@ -1,10 +1,11 @@
 """Request parameters: merged from URL and form body, read as Prometheus reads them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from math import isfinite
-from urllib.parse import parse_qsl
+from math import copysign, floor, isfinite, modf
+from urllib.parse import unquote_plus
 
 from aiohttp import web
 
@@ -20,20 +21,25 @@ MAX_POINTS = 11_000
 MAX_TIME_MS = 9_200_000_000_000_000
 """Times beyond this many milliseconds from 1970 are refused: nanoseconds of Go and sums of ours would overflow."""
 
-OPEN_ENDS = {"-292273086-05-16T16:47:06Z": None, "292277025-08-18T07:12:54.999999999Z": None}
+OPEN_ENDS = {"-292273086-05-16T16:47:06Z": -MAX_TIME_MS, "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS}
 """How Prometheus's client libraries write "from the beginning" and "to the end of time"."""
 
 _FORM = "application/x-www-form-urlencoded"
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII)
+_DIGITS = r"\d(?:_?\d)*"
+_NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII)
+_HEX_NUMBER = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?\d+", re.ASCII)
+_INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
+_BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
 
 
 class Params:
-    """The parameters of one request; a name may stand several times."""
+    """The parameters of one request; a name may stand several times. `problem` says what of the form could not be read, or nothing."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "problem")
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]], problem: str = "") -> None:
+        self.problem = problem
         self._values: dict[str, list[str]] = {}
         for name, value in pairs:
             self._values.setdefault(name, []).append(value)
@@ -46,12 +52,21 @@ class Params:
         return [value for name in names for value in self._values.get(name, ())]
 
     def time_ms(self, name: str) -> int | None:
-        """A time, or None where it is missing or means an open end."""
+        """A time, or None where it is missing."""
         text = self.text(name)
-        if not text or text in OPEN_ENDS:
+        if not text:
             return None
-        with parameter(name):
+        with parameter(name), _time_value(name):
             return parse_time_ms(text)
+
+    def bound_ms(self, name: str) -> int | None:
+        """One end of a span, or None where it is missing. Ends further away than MAX_TIME_MS are moved there: Grafana asks for exemplars
+        with milliseconds in place of seconds."""
+        text = self.text(name)
+        if not text:
+            return None
+        with parameter(name), _time_value(name):
+            return parse_time_ms(text, far=True)
 
     def required_time_ms(self, name: str) -> int:
         with parameter(name):
@@ -64,20 +79,22 @@ class Params:
 
     def required_duration_ms(self, name: str) -> int:
         with parameter(name):
-            return parse_duration_ms(self.text(name))
+            return _whole(parse_duration_ns(self.text(name)), 1_000_000)
 
     def count(self, name: str) -> int | None:
         """A whole number, or None when it is missing."""
         text = self.text(name)
         if not text:
             return None
-        if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
-            raise InvalidParameter(name, f"cannot parse {quote(text)} to an integer")
-        return int(text)
+        try:
+            return parse_integer(text)
+        except BadRequest as error:
+            raise BadRequest(f"{name} must be a number") from error
 
     def limit(self) -> int:
         """`limit`, 0 when there is none."""
-        limit = self.count("limit") or 0
+        with parameter("limit"):
+            limit = parse_integer(self.text("limit") or "0")
         if limit < 0:
             raise InvalidParameter("limit", "limit must be non-negative")
         return limit
@@ -88,47 +105,118 @@ class Params:
         end_ms = self.required_time_ms("end")
         if end_ms < start_ms:
             raise InvalidParameter("end", "end timestamp must not be before start time")
-        step_ms = self.required_duration_ms("step")
-        if step_ms <= 0:
-            raise InvalidParameter("step", "zero or negative query resolution step widths are not accepted. Try a positive integer")
-        count = (end_ms - start_ms) // step_ms + 1
-        if count - 1 > MAX_POINTS:
+        with parameter("step"):
+            step_ns = parse_duration_ns(self.text("step"))
+        too_small = InvalidParameter("step", "zero or negative query resolution step widths are not accepted. Try a positive integer")
+        if step_ns <= 0:
+            raise too_small
+        if (end_ms - start_ms) * 1_000_000 // step_ns > MAX_POINTS:
             raise BadRequest("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")
-        return StepGrid(start_ms=start_ms, step_ms=step_ms, count=count)
+        step_ms = step_ns // 1_000_000
+        if step_ms == 0:
+            raise too_small
+        return StepGrid(start_ms=start_ms, step_ms=step_ms, count=(end_ms - start_ms) // step_ms + 1)
 
 
 async def read_params(request: web.Request) -> Params:
-    """URL and form body together; the body comes first, as in Go."""
+    """URL and body together; a form comes before the URL and multipart behind it, as in Go."""
+    url, problem = parse_form(request.rel_url.raw_query_string)
+    if request.method in ("POST", "PUT", "PATCH"):
+        if request.content_type == _FORM:
+            # Not request.post(), which fails on bytes that are no UTF-8; here they become replacement characters, as in a URL.
+            body, in_body = parse_form((await request.read()).decode("utf-8", "replace"))
+            return Params([*body, *url], in_body or problem)
+        if request.content_type == "multipart/form-data":
+            parts = await _multipart(request)
+            return Params([*url, *parts], problem)
+    return Params(url, problem)
+
+
+def parse_form(text: str) -> tuple[list[tuple[str, str]], str]:
+    """The pairs of a query string or form that can be read, and what is wrong with the first of the others, in Go's words."""
     pairs: list[tuple[str, str]] = []
-    if request.method in ("POST", "PUT", "PATCH") and request.content_type == _FORM:
-        # Not request.post(), which fails on bytes that are no UTF-8; here they become replacement characters, as in a URL.
-        pairs += parse_qsl((await request.read()).decode("utf-8", "replace"), keep_blank_values=True)
-    return Params([*pairs, *request.query.items()])
+    problem = ""
+    for piece in text.split("&"):
+        bad = _BAD_ESCAPE.search(piece)
+        if ";" in piece:
+            problem = problem or "invalid semicolon separator in query"
+        elif bad is not None:
+            problem = problem or f"invalid URL escape {quote(bad[0])}"
+        elif piece:
+            name, _, value = piece.partition("=")
+            pairs.append((unquote_plus(name), unquote_plus(value)))
+    return pairs, problem
 
 
-def parse_time_ms(text: str) -> int:
-    """Seconds since 1970 as a decimal number, or RFC 3339. Raise BadRequest otherwise."""
+async def _multipart(request: web.Request) -> list[tuple[str, str]]:
+    try:
+        return [(name, value) for name, value in (await request.post()).items() if isinstance(value, str)]
+    except ValueError as error:
+        raise BadRequest(f"error parsing form values: {error}") from error
+
+
+def parse_time_ms(text: str, *, far: bool = False) -> int:
+    """Seconds since 1970 as a number, or RFC 3339. Raise BadRequest otherwise. `far`: bring numbers beyond MAX_TIME_MS back to it."""
+    if text in OPEN_ENDS:
+        return OPEN_ENDS[text]
     seconds = _number(text)
-    ms = _rfc3339_ms(text) if seconds is None else round(seconds * 1000)
+    ms = _rfc3339_ms(text) if seconds is None else _seconds_ms(seconds)
+    if ms is not None and far:
+        return max(-MAX_TIME_MS, min(ms, MAX_TIME_MS))
     if ms is None or abs(ms) > MAX_TIME_MS:
         raise BadRequest(f"cannot parse {quote(text)} to a valid timestamp")
     return ms
 
 
-def parse_duration_ms(text: str) -> int:
-    """Seconds as a decimal number, or `1h30m`. Raise BadRequest otherwise."""
-    seconds = _number(text)
-    if seconds is not None:
-        if abs(seconds) > 2**63 / 1e9:
-            raise BadRequest(f"cannot parse {quote(text)} to a valid duration. It overflows int64")
-        return round(seconds * 1000)
+def _seconds_ms(seconds: float) -> int:
+    """Rounded to the millisecond, halves away from zero."""
+    fraction, whole = modf(seconds)
+    return int(whole) * 1000 + int(copysign(floor(abs(fraction) * 1000 + 0.5), fraction))
+
+
+@contextmanager
+def _time_value(name: str) -> Iterator[None]:
     try:
-        return parse_duration(text)
+        yield
+    except BadRequest as error:
+        raise BadRequest(f"Invalid time value for '{name}': {error}") from error
+
+
+def parse_duration_ns(text: str) -> int:
+    """Seconds as a number, or `1h30m`, in nanoseconds. Raise BadRequest otherwise."""
+    seconds = _number(text)
+    if _INFINITE.fullmatch(text) or (seconds is not None and abs(seconds) > 2**63 / 1e9):
+        raise BadRequest(f"cannot parse {quote(text)} to a valid duration. It overflows int64")
+    if seconds is not None:
+        return int(seconds * 1e9)
+    try:
+        return parse_duration(text) * 1_000_000
     except BadRequest as error:
         raise BadRequest(f"cannot parse {quote(text)} to a valid duration") from error
 
 
+def parse_integer(text: str) -> int:
+    """A whole number of 64 bits. Raise BadRequest in Go's words otherwise."""
+    if not re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        raise BadRequest(f"strconv.Atoi: parsing {quote(text)}: invalid syntax")
+    digits = text.lstrip("+-").lstrip("0")
+    if len(digits) > 19 or not -(2**63) <= int(text) < 2**63:
+        raise BadRequest(f"strconv.Atoi: parsing {quote(text)}: value out of range")
+    return int(text)
+
+
+def _whole(ns: int, unit: int) -> int:
+    """Whole units, towards zero."""
+    return ns // unit if ns >= 0 else -(-ns // unit)
+
+
 def _number(text: str) -> float | None:
+    """A finite number in Go's notation, which knows hexadecimal fractions and underscores between digits."""
+    if _HEX_NUMBER.fullmatch(text):
+        try:
+            return float.fromhex(text)
+        except OverflowError:
+            return None
     number = float(text) if _NUMBER.fullmatch(text) else None
     return number if number is None or isfinite(number) else None
 
@@ -145,8 +233,3 @@ def _rfc3339_ms(text: str) -> int | None:
     offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
     since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC) - (-offset if sign == "-" else offset)
     return since_epoch // timedelta(milliseconds=1) + int((fraction or "0").ljust(3, "0")[:3])
-
-
-def seconds(ms: int | None, default: float) -> float:
-    """Milliseconds as seconds, or the default."""
-    return default if ms is None else ms / 1000

@@ -1,19 +1,25 @@
 """`/api/v1/series`: the label sets of matching series."""
 
+import orjson
 from aiohttp import web
 
 from promlike.api.context import Api
-from promlike.api.envelope import Answer, answer, truncated
+from promlike.api.envelope import Answer, truncated
+from promlike.api.errors import parameter
 from promlike.api.params import Params
 from promlike.api.selection import read_selection
 from promlike.errors import BadRequest
 
 
 async def series(api: Api, params: Params, request: web.Request) -> Answer:
-    selection = read_selection(params)
-    if not selection.matcher_sets:
+    """Label sets stand as they are; everything else escapes `<`, `>` and `&`."""
+    if params.problem:
+        raise BadRequest(f"error parsing form values: {params.problem}")
+    if not params.all("match[]"):
         raise BadRequest("no match[] parameter provided")
+    with parameter("match[]"):
+        selection = read_selection(params)
     found, is_cut = await api.storage.series(
         selection.matcher_sets, start_ms=selection.start_ms, end_ms=selection.end_ms, limit=selection.limit
     )
-    return answer([dict(labels) for labels in found], warnings=truncated(is_cut))
+    return Answer(data=[orjson.dumps([dict(labels) for labels in found])], warnings=truncated(is_cut))

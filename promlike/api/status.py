@@ -36,7 +36,7 @@ async def runtimeinfo(api: Api, params: Params, request: web.Request) -> Answer:
             "hostname": socket.gethostname(),
             "serverTime": _rfc3339(time()),
             "reloadConfigSuccess": api.server.config_loaded,
-            "lastConfigTime": _rfc3339(api.server.config_loaded_at),
+            "lastConfigTime": _rfc3339(int(api.server.config_loaded_at), "seconds"),
             "corruptionCount": 0,
             "goroutineCount": threading.active_count(),
             "GOMAXPROCS": os.cpu_count() or 1,
@@ -54,5 +54,5 @@ async def walreplay(api: Api, params: Params, request: web.Request) -> Answer:
     return answer({"min": 0, "max": 0, "current": 0, "state": "done" if done else "in progress"})
 
 
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _rfc3339(seconds: float, precision: str = "milliseconds") -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")

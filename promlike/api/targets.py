@@ -9,9 +9,10 @@ from promlike.api.context import Api
 from promlike.api.envelope import Answer, answer
 from promlike.api.errors import parameter
 from promlike.api.params import Params
-from promlike.api.selection import read_matchers
+from promlike.model.durations import format_duration
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
+from promlike.promql.series_selector import series_selector
 from promlike.scrape.status import ActiveTarget, DroppedTarget
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -42,7 +43,7 @@ async def targets_metadata(api: Api, params: Params, request: web.Request) -> An
     matchers: tuple[Matcher, ...] = ()
     if params.text("match_target"):
         with parameter("match_target"):
-            matchers = read_matchers(params.text("match_target"))
+            matchers = series_selector(params.text("match_target"))
     chosen = [target for target in api.scrape.active_targets() if _matches(target.labels, matchers)]
     entries = list(_metadata(api, chosen, params.text("metric")))
     return answer(entries if limit is None or limit < 0 else entries[:limit])
@@ -73,10 +74,10 @@ def _active(target: ActiveTarget) -> dict[str, object]:
         "globalUrl": target.global_url,
         "lastError": target.last_error,
         "lastScrape": NEVER if target.last_scrape_ms is None else _rfc3339(target.last_scrape_ms),
-        "lastScrapeDuration": target.last_scrape_duration_s,
+        "lastScrapeDuration": target.last_scrape_duration_s or 0,
         "health": target.health.value,
-        "scrapeInterval": _go_duration(target.scrape_interval_ms),
-        "scrapeTimeout": _go_duration(target.scrape_timeout_ms),
+        "scrapeInterval": format_duration(target.scrape_interval_ms),
+        "scrapeTimeout": format_duration(target.scrape_timeout_ms),
     }
 
 
@@ -86,14 +87,3 @@ def _dropped(target: DroppedTarget) -> dict[str, object]:
 
 def _rfc3339(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _go_duration(ms: int) -> str:
-    """`1m0s`, as Go prints a duration."""
-    seconds, rest = divmod(ms, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    fraction = f"{rest / 1000:g}"[1:] if rest else ""
-    if not (hours or minutes or seconds):
-        return f"{rest}ms" if rest else "0s"
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds}{fraction}s"

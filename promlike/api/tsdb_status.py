@@ -9,20 +9,33 @@ from aiohttp import web
 
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, answer
-from promlike.api.errors import InvalidParameter
-from promlike.api.params import Params
+from promlike.api.params import Params, parse_integer
+from promlike.errors import BadRequest
 from promlike.model.labels import METRIC_NAME, Labels
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 10
 
 
+def parse_limit(text: str) -> int:
+    """How long the lists may be. Raise BadRequest otherwise."""
+    if not text:
+        return DEFAULT_LIMIT
+    try:
+        limit = parse_integer(text)
+    except BadRequest:
+        limit = 0
+    if limit < 1:
+        raise BadRequest("limit must be a positive number")
+    if limit > MAX_LIMIT:
+        raise BadRequest(f"limit must not exceed {MAX_LIMIT}")
+    return limit
+
+
 async def tsdb(api: Api, params: Params, request: web.Request) -> Answer:
-    limit = params.count("limit")
-    if limit is not None and not 0 < limit <= MAX_LIMIT:
-        raise InvalidParameter("limit", f"must be between 1 and {MAX_LIMIT}")
+    limit = parse_limit(params.text("limit"))
     found, _ = await api.storage.series([], start_ms=None, end_ms=None)
-    counts = await asyncio.to_thread(cardinality, found, limit or DEFAULT_LIMIT)
+    counts = await asyncio.to_thread(cardinality, found, limit)
     return answer({"headStats": _head(api, counts.label_pairs), **counts.tops})
 
 

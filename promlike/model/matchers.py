@@ -17,17 +17,45 @@ class MatchOp(StrEnum):
     NOT_REGEX = "!~"
 
 
+_REASONS = {
+    "missing ]": "missing closing ]",
+    "missing )": "missing closing )",
+    "trailing \\": "trailing backslash at end of expression",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+}
+"""What RE2 calls a fault and Go calls otherwise."""
+
+
 @lru_cache(maxsize=4096)
 def compile_regex(pattern: str) -> "re2._Regexp":
-    """An RE2 pattern that must match the whole value; raise BadRequest naming the pattern when it does not compile."""
+    """An RE2 pattern that must match the whole value; raise BadRequest in Prometheus's words when it does not compile."""
+    try:
+        return re2.compile(pattern, _options())
+    except re2.error as error:
+        raise BadRequest(f"error parsing regexp: {_fault(pattern)}") from error
+
+
+def _options() -> "re2.Options":
     options = re2.Options()
     options.dot_nl = True
     options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        raise BadRequest(f"error parsing regexp {quote(pattern)}: {reason}") from error
+    return options
+
+
+def _fault(pattern: str) -> str:
+    """What is wrong and where: said of the expression as Prometheus anchors it, unless that happens to be a good one."""
+    for tried in (f"^(?s:{pattern})$", pattern):
+        try:
+            re2.compile(tried, _options())
+        except re2.error as error:
+            text = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
+            fault, colon, place = text.partition(": ")
+            return f"{_REASONS.get(fault, fault)}: `{place}`" if colon else _REASONS.get(fault, fault)
+    return f"`{pattern}`"
 
 
 @dataclass(frozen=True, slots=True)

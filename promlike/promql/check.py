@@ -25,6 +25,8 @@ from promlike.promql.functions import FUNCTIONS
 from promlike.promql.options import Features
 from promlike.promql.position import SyntaxProblem
 
+EMPTY_SELECTOR = "vector selector must contain at least one non-empty matcher"
+
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 
@@ -103,7 +105,7 @@ class _Check:
             raise SyntaxProblem(message, selector.span.start)
         self.durations(selector.offset)
         if selector.name is None and not may_match_all and all(matcher.matches_empty for matcher in selector.matchers):
-            raise SyntaxProblem("vector selector must contain at least one non-empty matcher", selector.span.start)
+            raise SyntaxProblem(EMPTY_SELECTOR, selector.span.start)
         return ValueType.VECTOR
 
     def subquery(self, subquery: Subquery) -> ValueType:

@@ -32,8 +32,8 @@ def describe(error: UnexpectedToken, text: str) -> tuple[str, int]:
     if token.type == "COLON" and "RIGHT_BRACKET" in expected:
         return "unexpected colon ':'", offset
     if _in_at(stack, expected):
-        return f"unexpected {_name(token)} in @, expected timestamp", offset
-    return f"unexpected {_name(token)}{_context(expected, last)}", offset
+        return f"unexpected {token_name(token)} in @, expected timestamp", offset
+    return f"unexpected {token_name(token)}{_context(expected, last)}", offset
 
 
 def _in_at(stack: Sequence[object], expected: frozenset[str]) -> bool:
@@ -44,7 +44,7 @@ def _in_at(stack: Sequence[object], expected: frozenset[str]) -> bool:
     return kinds[-1] == "AT" or (kinds[-2] == "AT" and kinds[-1] in ("SIGN", "START_END")) or expected == {"RIGHT_PAREN"}
 
 
-def _name(token: Token) -> str:
+def token_name(token: Token) -> str:
     if token.type == "$END":
         return "end of input"
     if token.type in _KINDS:

@@ -104,7 +104,7 @@ def test_times_are_seconds_with_three_decimals_only_when_needed(ts_ms: int, text
 def test_result_type_stands_before_result() -> None:
     symbols = SymbolScope()
     assert b"".join(encode_value(Scalar(ts_ms=4000, value=2.0))) == b'"resultType":"scalar","result":[4,"2"]'
-    assert b"".join(encode_value(String(ts_ms=4500, value='a"b'))) == b'"resultType":"string","result":[4.500,"a\\"b"]'
+    assert b"".join(encode_value(String(ts_ms=4500, value='a"b'))) == b'"resultType":"string","result":[4.5,"a\\"b"]'
     empty = Vector(labels=LabelFrame.empty(symbols), ts_ms=np.empty(0, np.int64), values=np.empty(0))
     assert b"".join(encode_value(empty)) == b'"resultType":"vector","result":[]'
     nothing = Matrix(labels=LabelFrame.empty(symbols), samples=SampleBlock.empty())

@@ -92,7 +92,13 @@ async def test_annotations_are_told(client: Client) -> None:
 ERRORS: list[tuple[str, dict[str, str], int, str, str]] = [
     ("query", {"query": "sum("}, 400, "bad_data", 'invalid parameter "query": 1:5: parse error: unclosed left parenthesis'),
     ("query", {"query": " "}, 400, "bad_data", 'invalid parameter "query": '),
-    ("query", {"query": "up", "time": "x"}, 400, "bad_data", 'invalid parameter "time": cannot parse "x" to a valid timestamp'),
+    (
+        "query",
+        {"query": "up", "time": "x"},
+        400,
+        "bad_data",
+        'invalid parameter "time": Invalid time value for \'time\': cannot parse "x" to a valid timestamp',
+    ),
     ("query", {"query": "up", "timeout": "x"}, 400, "bad_data", 'invalid parameter "timeout": cannot parse "x" to a valid duration'),
     ("query", {"query": "up", "limit": "-1"}, 400, "bad_data", 'invalid parameter "limit": limit must be non-negative'),
     ("query_range", {"query": "up"}, 400, "bad_data", 'invalid parameter "start": cannot parse "" to a valid timestamp'),
@@ -108,8 +114,14 @@ ERRORS: list[tuple[str, dict[str, str], int, str, str]] = [
     ("series", {"match[]": "{"}, 400, "bad_data", 'invalid parameter "match[]": 1:2: parse error: '),
     ("series", {"match[]": '{job=~".*"}'}, 400, "bad_data", 'invalid parameter "match[]": '),
     ("series", {"match[]": "sum(up)"}, 400, "bad_data", 'invalid parameter "match[]": '),
-    ("labels", {"start": "never"}, 400, "bad_data", 'invalid parameter "start": cannot parse "never" to a valid timestamp'),
-    ("status/tsdb", {"limit": "0"}, 400, "bad_data", 'invalid parameter "limit": '),
+    (
+        "labels",
+        {"start": "never"},
+        400,
+        "bad_data",
+        'invalid parameter "start": Invalid time value for \'start\': cannot parse "never" to a valid timestamp',
+    ),
+    ("status/tsdb", {"limit": "0"}, 400, "bad_data", "limit must be a positive number"),
     ("format_query", {"query": "1 +"}, 400, "bad_data", 'invalid parameter "query": 1:4: parse error: unexpected end of input'),
 ]
 

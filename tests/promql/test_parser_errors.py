@@ -79,7 +79,7 @@ ERRORS: list[tuple[str, str]] = [
     ('foo{a:b="x"}', "1:6: unexpected character inside braces: ':'"),
     ('foo{a!x"}', "1:6: unexpected character after '!' inside braces: 'x'"),
     ("foo{a{", "1:6: unexpected left brace '{'"),
-    ('foo{a=~"("}', '1:5: error parsing regexp "(": missing ): ('),
+    ('foo{a=~"("}', "1:5: error parsing regexp: missing closing ): `^(?s:()$`"),
     ('foo{__name__="bar"}', '1:1: metric name must not be set twice: "foo" or "bar"'),
     ('foo{"bar"}', '1:1: metric name must not be set twice: "foo" or "bar"'),
     ('{"foo", __name__="bar"}', '1:1: metric name must not be set twice: "foo" or "bar"'),
