@@ -64,14 +64,14 @@ async def respond_error(request: web.Request, status: int, error_type: str, mess
 
 async def send(request: web.Request, status: int, parts: Sequence[bytes], content_type: str = "application/json") -> web.Response:
     """A body in parts; never zstd, which Grafana does not decode."""
-    headers: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT_ENCODING}
+    headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT_ENCODING}
     size = sum(len(part) for part in parts)
     if size >= GZIP_FROM and accepts_gzip(request):
         headers[hdrs.CONTENT_ENCODING] = "gzip"
         body = compress(parts) if size < OFF_LOOP_FROM else await asyncio.to_thread(compress, parts)
     else:
         body = b"".join(parts)
-    return web.Response(status=status, body=body, content_type=content_type, headers=headers)
+    return web.Response(status=status, body=body, headers=headers)
 
 
 def accepts_gzip(request: web.Request) -> bool:

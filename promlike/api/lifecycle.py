@@ -9,11 +9,11 @@ STOPPING = "X-Prometheus-Stopping"
 
 
 async def healthy(api: Api, request: web.Request) -> web.Response:
-    return web.Response(text="promlike is Healthy.\n")
+    return web.Response(text="Prometheus Server is Healthy.\n")
 
 
 async def ready(api: Api, request: web.Request) -> web.Response:
-    return not_ready(api) or web.Response(text="promlike is Ready.\n")
+    return not_ready(api) or web.Response(text="Prometheus Server is Ready.\n")
 
 
 def not_ready(api: Api) -> web.Response | None:
@@ -25,6 +25,10 @@ def not_ready(api: Api) -> web.Response | None:
             return web.Response(status=503, text="Service Unavailable")
         case Phase.STOPPING:
             return web.Response(status=503, text="Service Unavailable", headers={STOPPING: "true"})
+
+
+async def wrong_method(api: Api, request: web.Request) -> web.Response:
+    return web.Response(status=405, text="Only POST or PUT requests allowed")
 
 
 async def reload(api: Api, request: web.Request) -> web.Response:

@@ -18,7 +18,7 @@ from promlike.api.envelope import send
 from promlike.api.version import build_info
 from promlike.promql.result import QueryStats
 
-CONTENT_TYPE = "text/plain"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 10, 30, 120)
 
 Collect = Callable[[], Iterable[Metric]]

@@ -6,6 +6,7 @@ Endpoints return data or raise; only here is an error caught, logged when it is 
 import re
 from collections.abc import Awaitable, Callable
 from logging import getLogger
+from posixpath import normpath
 from time import perf_counter
 
 from aiohttp import hdrs, web
@@ -39,6 +40,8 @@ PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.StreamResponse]]
 
 MAX_FORM_BYTES = 32 << 20
 
+_NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
+
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET POST", "query", query),
     ("GET POST", "query_range", query_range),
@@ -66,10 +69,13 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
 """Under /api/v1, served once the server is ready."""
 
 PLAIN: tuple[tuple[str, str, PlainEndpoint], ...] = (
-    ("GET", "/-/healthy", lifecycle.healthy),
-    ("GET", "/-/ready", lifecycle.ready),
+    ("GET HEAD", "/-/healthy", lifecycle.healthy),
+    ("GET HEAD", "/-/ready", lifecycle.ready),
     ("POST PUT", "/-/reload", lifecycle.reload),
     ("POST PUT", "/-/quit", lifecycle.quit_),
+    ("GET", "/-/reload", lifecycle.wrong_method),
+    ("GET", "/-/quit", lifecycle.wrong_method),
+    ("GET", "/version", status.version),
     ("GET", "/", page),
 )
 
@@ -95,10 +101,7 @@ def build_application(api: Api, *, remote_write: Handler | None) -> web.Applicat
 
 def _add(application: web.Application, methods: str, path: str, handler: Handler) -> None:
     for method in methods.split():
-        if method == "GET":
-            application.router.add_get(path, handler)
-        else:
-            application.router.add_route(method, path, handler)
+        application.router.add_route(method, path, handler)
 
 
 def _answering(api: Api, endpoint: Endpoint, *, when_ready: bool = True) -> Handler:
@@ -171,7 +174,7 @@ def _cors(origin_pattern: str, api_path: str) -> Middleware:
 
 
 def _observed(metrics: OwnMetrics) -> Middleware:
-    """Count and time every request by route; unknown paths answer as Prometheus's router does."""
+    """Count and time every request by route; unknown paths and methods answer as Prometheus's router does."""
 
     @web.middleware
     async def observed(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -179,11 +182,24 @@ def _observed(metrics: OwnMetrics) -> Middleware:
         try:
             response = await handler(request)
         except web.HTTPException as error:
-            text = "404 page not found" if error.status == 404 else error.reason
-            allowed = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
-            response = web.Response(status=error.status, text=f"{text}\n", headers=allowed)
+            response = _routing_answer(request, error)
         resource = request.match_info.route.resource
         metrics.request(resource.canonical if resource else "/*", response.status, perf_counter() - started)
         return response
 
     return observed
+
+
+def _routing_answer(request: web.Request, error: web.HTTPException) -> web.Response:
+    """What a request gets that no endpoint took."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = {hdrs.ALLOW: ", ".join(sorted({*error.allowed_methods, hdrs.METH_OPTIONS}))}
+        if request.method == hdrs.METH_OPTIONS:
+            return web.Response(headers=allowed)
+        return web.Response(status=405, text="Method Not Allowed\n", headers=allowed | _NO_SNIFFING)
+    clean = normpath(f"/{request.rel_url.raw_path.lstrip('/')}")
+    if error.status == 404 and clean != request.rel_url.raw_path.rstrip("/"):
+        query = request.rel_url.raw_query_string
+        return web.Response(status=301, headers={hdrs.LOCATION: f"{clean}?{query}" if query else clean})
+    text = "404 page not found" if error.status == 404 else error.reason
+    return web.Response(status=error.status, text=f"{text}\n", headers=_NO_SNIFFING)

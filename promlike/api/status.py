@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
+import orjson
 from aiohttp import web
 
 from promlike.api.context import Api, Phase
@@ -18,6 +19,11 @@ from promlike.api.version import build_info
 
 async def buildinfo(api: Api, params: Params, request: web.Request) -> Answer:
     return answer(build_info())
+
+
+async def version(api: Api, request: web.Request) -> web.Response:
+    """`/version`: the same, without an envelope."""
+    return web.Response(body=orjson.dumps(build_info()) + b"\n", content_type="text/plain", charset="utf-8")
 
 
 async def config(api: Api, params: Params, request: web.Request) -> Answer:
