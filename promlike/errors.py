@@ -65,6 +65,10 @@ class StorageUnavailable(StorageError):
     """Cannot take writes now (disk full, WAL failed): 503, the sender retries."""
 
 
+class SelectionChanged(StorageError):
+    """Samples that were to be read later cannot be any more, because they moved from the head to the store; fetch again, whole."""
+
+
 class NotReady(PromlikeError):
     """The server is starting or stopping: 503."""
 

@@ -3,7 +3,8 @@
 Arrays stay writable, because a kernel would be compiled a second time for read-only ones; nobody writes into a block that was handed over.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,37 @@ def is_stale(values: Float64) -> Bool:
     return stale
 
 
+class Samples(Protocol):
+    """Samples of S series: a SampleBlock, or something that reads them when they are asked for.
+
+    A query over many series takes them portion by portion: what a kernel gets was just read and still lies in the processor's cache.
+    """
+
+    @property
+    def series(self) -> int: ...
+
+    @property
+    def count(self) -> int:
+        """How many samples there are, as far as is known."""
+        ...
+
+    @property
+    def portion(self) -> int:
+        """How many series to take at once, at least 1."""
+        ...
+
+    def rows(self, low: int, high: int) -> "SampleBlock":
+        """The samples of the series low..high-1, whose arrays may be shared with others and whose offsets need not begin at 0.
+
+        From any thread. Raises SelectionChanged when they cannot be read any more.
+        """
+        ...
+
+    def whole(self) -> "SampleBlock":
+        """All of them as one valid block. Raises SelectionChanged."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SampleBlock:
     """Raw samples of S series, sorted by (series, time), one sample a timestamp.
@@ -42,6 +74,24 @@ class SampleBlock:
     @property
     def series(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def count(self) -> int:
+        """How many samples."""
+        return len(self.ts_ms)
+
+    @property
+    def portion(self) -> int:
+        """See `Samples.portion`."""
+        return max(self.series, 1)
+
+    def rows(self, low: int, high: int) -> "SampleBlock":
+        """The series low..high-1. The arrays of samples are shared, so `offsets` need not begin at 0."""
+        return replace(self, offsets=self.offsets[low : high + 1])
+
+    def whole(self) -> "SampleBlock":
+        """All of it."""
+        return self
 
     def validate(self) -> None:
         """Raise ValueError where an invariant does not hold."""

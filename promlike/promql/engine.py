@@ -10,8 +10,8 @@ from time import monotonic, perf_counter
 
 import numpy as np
 
-from promlike.errors import BadRequest, QueryTimeout
-from promlike.model.blocks import StepGrid
+from promlike.errors import BadRequest, QueryTimeout, SelectionChanged
+from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.promql import ast
 from promlike.promql.annotations import Annotations
 from promlike.promql.budget import SAMPLE_BYTES, Budget
@@ -148,18 +148,26 @@ class Engine:
         await self._enter(query.deadline)
         with ExitStack() as place:
             place.callback(self._running.release)
-            started = perf_counter()
-            selection = await self._fetch(source, query)
-            query = replace(query, queue_seconds=started - queued, fetch_seconds=perf_counter() - started)
-            working = asyncio.get_running_loop().run_in_executor(self._pool, self._execute, query, selection)
-            # A cancelled query keeps its place until its worker has noticed, so that the limit holds for what really runs.
-            kept = place.pop_all()
-            working.add_done_callback(lambda _: kept.close())
+            query = replace(query, queue_seconds=perf_counter() - queued)
+            try:
+                return await self._attempt(source, query, place, at_once=False)
+            except SelectionChanged:
+                return await self._attempt(source, query, place, at_once=True)
+
+    async def _attempt(self, source: Queryable, query: _Query, place: ExitStack, *, at_once: bool) -> QueryResult:
+        """Fetch and execute. `at_once`: with all samples fetched before, which a flush cannot take away any more."""
+        started = perf_counter()
+        selection = await self._fetch(source, query, at_once)
+        query = replace(query, fetch_seconds=perf_counter() - started)
+        working = asyncio.get_running_loop().run_in_executor(self._pool, self._execute, query, selection)
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
             query.deadline.cancel()
             working.add_done_callback(lambda future: future.cancelled() or future.exception())
+            # A cancelled query keeps its place until its worker has noticed, so that the limit holds for what really runs.
+            kept = place.pop_all()
+            working.add_done_callback(lambda _: kept.close())
             raise
 
     async def _enter(self, deadline: Deadline) -> None:
@@ -169,10 +177,11 @@ class Engine:
         except TimeoutError as error:
             raise QueryTimeout("query timed out in query queue") from error
 
-    async def _fetch(self, source: Queryable, query: _Query) -> Selection:
+    async def _fetch(self, source: Queryable, query: _Query, at_once: bool) -> Selection:
+        requests = [replace(request, at_once=True) for request in query.requests] if at_once else query.requests
         try:
             async with asyncio.timeout(query.deadline.at - monotonic()):
-                return await source.select(query.requests, max_samples=self._options.max_samples)
+                return await source.select(requests, max_samples=self._options.max_samples)
         except TimeoutError as error:
             raise QueryTimeout("query timed out in expression evaluation") from error
 
@@ -180,8 +189,9 @@ class Engine:
         """Evaluate, in a worker thread."""
         started = perf_counter()
         run = self._execution(query, selection)
-        total = sum(len(block.samples.ts_ms) for block in selection.blocks)
-        run.budget.hold(total, total * SAMPLE_BYTES)
+        total = sum(block.samples.count for block in selection.blocks)
+        held = sum(block.samples.count for block in selection.blocks if isinstance(block.samples, SampleBlock))
+        run.budget.hold(total, held * SAMPLE_BYTES)
         # Entered here because it does not reach a thread from outside.
         with np.errstate(all="ignore"):
             value = run.evaluate(query.expr, query.grid)

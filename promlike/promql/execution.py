@@ -103,7 +103,7 @@ def size(value: Value) -> int:
         case VectorValue():
             return value.block.values.size
         case RangeValue():
-            return len(value.samples.ts_ms)
+            return value.samples.count
         case ScalarValue():
             return len(value.values)
         case StringValue():

@@ -63,7 +63,8 @@ def info(run: Execution, node: ast.Call, grid: StepGrid) -> VectorValue:
     base = run.vector(node.args[0], grid)
     names, data = info_matchers(node)
     series = run.fetched[info_request(run.timing, node, grid)]
-    times = latest(run, series.samples, series.samples.ts_ms.astype(np.float64), info_times(run.timing, node, grid))
+    samples = series.samples.whole()
+    times = latest(run, samples, samples.ts_ms.astype(np.float64), info_times(run.timing, node, grid))
     targets, target_of_info, count = _targets(base.labels, series.labels)
     valid = _newest(series.labels, times, target_of_info)
     plain = _are_info_series(base.labels, names)

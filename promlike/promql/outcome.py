@@ -48,7 +48,7 @@ def _windows(value: RangeValue) -> Matrix:
     labels = resolved_labels(value.labels, value.drop_name)
     if len(labels.groups()[1]) < len(labels):
         raise QueryError(SAME_LABELS)
-    samples, end = value.samples, int(value.ends_ms[0])
+    samples, end = value.samples.whole(), int(value.ends_ms[0])
     inside = (samples.ts_ms > end - value.range_ms) & (samples.ts_ms <= end)
     before = np.concatenate((np.zeros(1, np.int64), np.cumsum(inside, dtype=np.int64)))
     offsets = before[samples.offsets]

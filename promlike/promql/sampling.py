@@ -20,13 +20,13 @@ def _count(run: Execution, expr: ast.Expr, grid: StepGrid) -> Int64:
     """int64[T]"""
     match expr:
         case ast.VectorSelector():
-            samples = run.fetched[run.timing.request(expr, None, grid)].samples
+            samples = run.fetched[run.timing.request(expr, None, grid)].samples.whole()
             picked = latest(run, samples, samples.values, run.timing.ends_ms(expr, grid))
             found: Int64 = np.count_nonzero(picked.present, axis=0)
             return found
         case ast.MatrixSelector():
             width = run.timing.length_ms(expr.range)
-            samples = without_stale(run.fetched[run.timing.request(expr.selector, width, grid)].samples)
+            samples = without_stale(run.fetched[run.timing.request(expr.selector, width, grid)].samples.whole())
             counts = np.zeros(grid.count, np.int64)
             count_windows(samples.ts_ms, samples.offsets, run.timing.ends_ms(expr.selector, grid), width, counts)
             return counts

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from promlike.model.blocks import Float64, Int64, SampleBlock, StepBlock, StepGrid
+from promlike.model.blocks import Float64, Int64, SampleBlock, Samples, StepBlock, StepGrid
 from promlike.promql import ast
 from promlike.promql.execution import Execution
 from promlike.promql.kernels.select import has_stale, select_latest, select_smoothed
@@ -12,24 +12,25 @@ from promlike.storage.store import SeriesBlock
 
 def vector_selector(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> VectorValue:
     series = run.fetched[run.timing.request(node, None, grid)]
-    ends = run.timing.ends_ms(node, grid)
-    block = smoothed(run, series.samples, ends) if node.smoothed else latest(run, series.samples, series.samples.values, ends)
+    ends, samples = run.timing.ends_ms(node, grid), series.samples.whole()
+    block = smoothed(run, samples, ends) if node.smoothed else latest(run, samples, samples.values, ends)
     return VectorValue(labels=series.labels, block=block)
 
 
 def sample_times(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> VectorValue:
     """For `timestamp(selector)`: the times, in seconds, of the samples the selector picks."""
     series = run.fetched[run.timing.request(node, None, grid)]
-    block = latest(run, series.samples, series.samples.ts_ms / 1000.0, run.timing.ends_ms(node, grid))
+    samples = series.samples.whole()
+    block = latest(run, samples, samples.ts_ms / 1000.0, run.timing.ends_ms(node, grid))
     return VectorValue(labels=series.labels, block=block)
 
 
 def start_times(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> VectorValue:
     """For `start_timestamp(selector)`: when the counters of the picked samples started, in seconds; 0 where that is unknown."""
     series = run.fetched[run.timing.request(node, None, grid)]
-    started = series.samples.start_ts_ms
-    column = np.zeros(len(series.samples.ts_ms)) if started is None else started / 1000.0
-    return VectorValue(labels=series.labels, block=latest(run, series.samples, column, run.timing.ends_ms(node, grid)))
+    samples = series.samples.whole()
+    column = np.zeros(samples.count) if samples.start_ts_ms is None else samples.start_ts_ms / 1000.0
+    return VectorValue(labels=series.labels, block=latest(run, samples, column, run.timing.ends_ms(node, grid)))
 
 
 def latest(run: Execution, samples: SampleBlock, column: Float64, ends: Int64) -> StepBlock:
@@ -64,7 +65,7 @@ def matrix_selector(run: Execution, node: ast.MatrixSelector, grid: StepGrid) ->
     series: SeriesBlock = run.fetched[run.timing.request(selector, range_ms, grid)]
     return RangeValue(
         labels=series.labels,
-        samples=without_stale(series.samples),
+        samples=fresh(series.samples),
         grid=grid,
         ends_ms=run.timing.ends_ms(selector, grid),
         range_ms=range_ms,
@@ -72,6 +73,38 @@ def matrix_selector(run: Execution, node: ast.MatrixSelector, grid: StepGrid) ->
         anchored=selector.anchored,
         smoothed=selector.smoothed,
     )
+
+
+def fresh(samples: Samples) -> Samples:
+    """The samples without stale markers."""
+    return without_stale(samples) if isinstance(samples, SampleBlock) else _Fresh(samples)
+
+
+class _Fresh:
+    """Samples that are read later, without stale markers. Implements `Samples`."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Samples) -> None:
+        self._inner = inner
+
+    @property
+    def series(self) -> int:
+        return self._inner.series
+
+    @property
+    def count(self) -> int:
+        return self._inner.count
+
+    @property
+    def portion(self) -> int:
+        return self._inner.portion
+
+    def rows(self, low: int, high: int) -> SampleBlock:
+        return without_stale(self._inner.rows(low, high))
+
+    def whole(self) -> SampleBlock:
+        return without_stale(self._inner.whole())
 
 
 def without_stale(samples: SampleBlock) -> SampleBlock:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promlike.model.blocks import Bool, Float64, Int64, SampleBlock, StepBlock, StepGrid
+from promlike.model.blocks import Bool, Float64, Int64, Samples, StepBlock, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
 
 
@@ -71,7 +71,7 @@ class RangeValue:
     """
 
     labels: LabelFrame
-    samples: SampleBlock
+    samples: Samples
     grid: StepGrid
     ends_ms: Int64
     range_ms: int

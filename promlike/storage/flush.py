@@ -118,6 +118,12 @@ class Flusher:
         self._counters.wal_segments_dropped += await self._wal.drop_before(attempt.position.segment)
         await asyncio.to_thread(release_freed)
 
+    async def drop_stored_wal(self) -> None:
+        """Delete the whole log when the store has everything in it; only when nothing is written any more."""
+        stored = self.stored
+        if stored is not None and stored == self._wal.applied:
+            self._counters.wal_segments_dropped += await self._wal.drop_before(stored.segment + 1)
+
     def _begin(self) -> _Attempt:
         """Fix what this flush stores. Nothing is awaited, so position, series and samples fit each other."""
         ingest = self._ingest

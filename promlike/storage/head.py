@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promlike.errors import StorageUnavailable
-from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, StepGrid
+from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock, StepGrid
 from promlike.storage import head_kernels as kernels
 from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
 from promlike.storage.memory import reserve
@@ -30,6 +30,7 @@ PARALLEL_SAMPLES = 400_000
 """Below this many samples one thread is faster than handing out parts."""
 THINNED = 2
 """With more samples than so many a series and instant, looking the needed ones up is cheaper than copying all."""
+MOST_ATTEMPTS = 1_000_000
 SAMPLED = 64
 """Series that are counted to find that out."""
 PICKED_AT_ONCE = 250_000
@@ -47,6 +48,31 @@ class HeadRead:
 
     samples: SampleBlock
     covered_ms: Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeadCount:
+    """The samples that `refs int32[S]` had between the bounds at one moment: how many (`counts int64[S]`), and from where on (exclusive)
+    that is everything (`covered_ms int64[S]`); with what it takes to read them later.
+    """
+
+    refs: Int32
+    heads: Int64
+    versions: Int64
+    counts: Int64
+    covered_ms: Int64
+    bounds: tuple[Int64, Int64]
+
+    def take(self, rows: Bool | slice) -> "HeadCount":
+        """Some of the series."""
+        return HeadCount(
+            refs=np.ascontiguousarray(self.refs[rows]),
+            heads=np.ascontiguousarray(self.heads[rows]),
+            versions=self.versions[rows],
+            counts=self.counts[rows],
+            covered_ms=self.covered_ms[rows],
+            bounds=self.bounds,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -246,14 +272,40 @@ class Head:
         `check(count)` is called before the samples are copied and may raise. `parallel` spreads large copies over threads.
         """
         with self._reading():
-            for attempt in range(1_000_000):
+            for attempt in range(MOST_ATTEMPTS):
                 version = self._version[refs]
                 covered = self.covered_ms[refs]
                 samples = None if (version & 1).any() else self._try_read(refs, start_ms, end_ms, instants, check, parallel)
                 if samples is not None and np.array_equal(version, self._version[refs]):
                     return HeadRead(samples=samples, covered_ms=covered)
-                time.sleep(0 if attempt < 10 else 0.001)
+                _pause(attempt)
         raise StorageUnavailable("the head kept changing while it was read")
+
+    def count(self, refs: Int32, start_ms: int, end_ms: int) -> HeadCount:
+        """How many samples `refs int32[S]` have in (start, end], as a mark for `copy`."""
+        bounds = np.array([start_ms], np.int64), np.array([end_ms], np.int64)
+        counts = np.empty(len(refs), np.int64)
+        with self._reading():
+            for attempt in range(MOST_ATTEMPTS):
+                version, covered, heads = self._version[refs], self.covered_ms[refs], self._published[refs]
+                kernels.count_samples(heads, *bounds, self._deltas, self._links, counts)
+                if not (version & 1).any() and np.array_equal(version, self._version[refs]):
+                    return HeadCount(refs=refs, heads=heads, versions=version, counts=counts, covered_ms=covered, bounds=bounds)
+                _pause(attempt)
+        raise StorageUnavailable("the head kept changing while it was read")
+
+    def copy(self, counted: HeadCount) -> SampleBlock | None:
+        """What was counted, as it was then; None when a chain changed since, other than by new samples at its end."""
+        offsets = np.zeros(len(counted.refs) + 1, np.int64)
+        np.cumsum(counted.counts, out=offsets[1:])
+        ts_out, bits_out = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
+        with self._reading():
+            wrong = kernels.copy_samples(
+                counted.heads, *counted.bounds, self._deltas, self._bits, self._links, offsets, 0, len(offsets) - 1, ts_out, bits_out
+            )
+        if wrong or not np.array_equal(counted.versions, self._version[counted.refs]):
+            return None
+        return SampleBlock(ts_ms=ts_out, values=bits_out.view(np.float64), offsets=offsets)
 
     def _try_read(
         self,
@@ -385,6 +437,10 @@ class Head:
             top = int(self._pool[1])
             self._free[top : top + len(blocks)] = blocks
             self._pool[1] = top + len(blocks)
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(0 if attempt < 10 else 0.001)
 
 
 def _settle(late: list[LatePart], flushed_ms: Int64) -> LateSamples:

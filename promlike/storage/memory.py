@@ -1,11 +1,14 @@
 """Memory that the standard ways handle badly: arrays that grow without being copied, and what large answers leave behind."""
 
+import asyncio
 import ctypes
 import mmap
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+_MADV_DONTNEED = getattr(mmap, "MADV_DONTNEED", 4)
 _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names the Linux flag only since 3.13.
 
 
@@ -27,3 +30,45 @@ def release_freed() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def release_code(library: str) -> int:
+    """Let go of the pages that hold the machine code of a loaded library, by a part of its path; return how many bytes were mapped.
+
+    They come back from its file when they are run. Only executable pages: others may hold relocations, which no file has.
+    """
+    released = 0
+    maps = Path("/proc/self/maps")
+    madvise = getattr(ctypes.CDLL(None), "madvise", None)
+    if madvise is None or not maps.exists():
+        return 0
+    for line in maps.read_text().splitlines():
+        area, permissions, *_, name = line.split(maxsplit=5)
+        if permissions == "r-xp" and library in name:
+            start, end = (int(text, 16) for text in area.split("-"))
+            if madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(_MADV_DONTNEED)) == 0:
+                released += end - start
+    return released
+
+
+def resident_bytes() -> int:
+    """What the process holds in memory now; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except FileNotFoundError:
+        return 0
+
+
+async def keep_trimmed(*, every_s: float = 2.0, growth_bytes: int = 32 << 20) -> None:
+    """Until cancelled: whenever the process grew by so much, give back what of it was freed again.
+
+    At once would be too often: an answer's arrays are mostly the next one's, and pages that are given back have to be zeroed again.
+    """
+    least = resident_bytes()
+    while True:
+        await asyncio.sleep(every_s)
+        now = resident_bytes()
+        if now > least + growth_bytes:
+            await asyncio.to_thread(release_freed)
+            least = resident_bytes()
+        least = min(least, now) if now else least

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from promlike.errors import TooManySamples
-from promlike.model.blocks import Int32, Int64, SampleBlock
+from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
 from promlike.model.frame import SymbolScope
+from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
 from promlike.storage.index import SelectedSeries, SeriesIndex
 from promlike.storage.merge import merge_blocks
@@ -19,6 +20,10 @@ DIRECT_SERIES = 16_384
 DIRECT_SAMPLES = 200_000
 """Up to this much is gathered on the loop itself, in about a millisecond or two: handing it to a thread would cost more."""
 
+DEFERRED_SAMPLES = 400_000
+"""From this many samples on, those that the head holds are read portion by portion while the query is evaluated."""
+NO_ROWS: Int64 = np.empty(0, np.int64)
+
 
 class _TooBig(Exception):
     """Not to be gathered on the event loop."""
@@ -26,13 +31,17 @@ class _TooBig(Exception):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Part:
-    """One request on its way: what the head gave, and the rows (int64[R]) for which the store is to be read up to `stored_end_ms`."""
+    """One request on its way: what the head gave, and the rows (int64[R]) for which the store is to be read up to `stored_end_ms`.
+
+    `filled bool[S]`: the series that `samples` are of, when those without samples are left out already.
+    """
 
     series: SelectedSeries
-    samples: SampleBlock
+    samples: Samples
     start_ms: int
     stored_rows: Int64
     stored_end_ms: int
+    filled: Bool | None = None
 
     @property
     def stored_refs(self) -> Int32:
@@ -91,12 +100,28 @@ class Querier:
         for request in requests:
             series = self._index.select(request.matchers)
             start_ms = max(request.start_ms, oldest - 1)
+            if most is None and request.instants is None and not request.at_once:
+                deferred = self._deferred(series, start_ms, request.end_ms)
+                if deferred is not None:
+                    check(deferred.samples.count)
+                    loaded += deferred.samples.count
+                    parts.append(deferred)
+                    continue
             bounds = np.array([start_ms], np.int64), np.array([request.end_ms], np.int64)
             read = self._head.read(series.refs, *bounds, instants=request.instants, check=check, parallel=most is None)
-            loaded += len(read.samples.ts_ms)
+            loaded += read.samples.count
             rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)
             parts.append(_Part(series=series, samples=read.samples, start_ms=start_ms, stored_rows=rows, stored_end_ms=end_ms))
         return parts
+
+    def _deferred(self, series: SelectedSeries, start_ms: int, end_ms: int) -> _Part | None:
+        """The part to be read later, when it is in the head as a whole and large; else None."""
+        counted = self._head.count(series.refs, start_ms, end_ms)
+        if counted.counts.sum() < DEFERRED_SAMPLES or len(self._stored_rows(series.refs, counted.covered_ms, start_ms, end_ms)[0]):
+            return None
+        filled = counted.counts > 0
+        samples = DeferredSamples(self._head, counted.take(filled))
+        return _Part(series=series, samples=samples, filled=filled, start_ms=start_ms, stored_rows=NO_ROWS, stored_end_ms=start_ms)
 
     def _stored_rows(self, refs: Int32, covered_ms: Int64, start_ms: int, end_ms: int) -> tuple[Int64, int]:
         """For which rows the store may hold samples that the head does not cover, and up to when."""
@@ -106,7 +131,7 @@ class Querier:
 
     async def _add_stored(self, parts: list[_Part], max_samples: int) -> None:
         """Read what the head does not cover, all parts at once, and merge."""
-        loaded = sum(len(part.samples.ts_ms) for part in parts)
+        loaded = sum(part.samples.count for part in parts)
         wanted = [part for part in parts if len(part.stored_rows)]
         # A sample a second is denser than nearly all data: only what could be over budget at that density is counted first.
         if loaded + sum(len(part.stored_rows) * ((part.stored_end_ms - part.start_ms) // 1000 + 1) for part in wanted) > max_samples:
@@ -119,24 +144,27 @@ class Querier:
             raise _over_budget(total, max_samples)
         loop = asyncio.get_running_loop()
         for part, block in zip(wanted, blocks, strict=True):
-            if len(block.ts_ms) + len(part.samples.ts_ms) > DIRECT_SAMPLES:
-                part.samples = await loop.run_in_executor(self._executor, merge_blocks, part.samples, block, part.stored_rows)
+            recent = part.samples.whole()
+            if block.count + recent.count > DIRECT_SAMPLES:
+                part.samples = await loop.run_in_executor(self._executor, merge_blocks, recent, block, part.stored_rows)
             else:
-                part.samples = merge_blocks(part.samples, block, part.stored_rows)
+                part.samples = merge_blocks(recent, block, part.stored_rows)
 
 
 def _answer(part: _Part, scope: SymbolScope) -> SeriesBlock:
     """Labels and samples, without the series that have none."""
-    frame, samples = part.series.frame(scope), part.samples
-    filled = samples.offsets[1:] > samples.offsets[:-1]
+    frame, samples, filled = part.series.frame(scope), part.samples, part.filled
+    if filled is None:
+        block = samples.whole()
+        filled = block.offsets[1:] > block.offsets[:-1]
+        samples = SampleBlock(ts_ms=block.ts_ms, values=block.values, offsets=np.append(0, block.offsets[1:][filled]))
     if filled.all():
         return SeriesBlock(labels=frame, samples=samples)
-    offsets = np.append(0, samples.offsets[1:][filled])
     labels = frame.take(filled)
     used = (labels.codes != 0).any(axis=0)
     if not used.all():
         labels = labels.keep({name for name, column in zip(labels.names, used.tolist(), strict=True) if column})
-    return SeriesBlock(labels=labels, samples=SampleBlock(ts_ms=samples.ts_ms, values=samples.values, offsets=offsets))
+    return SeriesBlock(labels=labels, samples=samples)
 
 
 def _over_budget(asked: int, allowed: int) -> TooManySamples:

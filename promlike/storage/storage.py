@@ -17,6 +17,7 @@ from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
 from promlike.storage.label_reader import LabelLookup
+from promlike.storage.memory import keep_trimmed
 from promlike.storage.options import StorageOptions
 from promlike.storage.querier import Querier
 from promlike.storage.recovery import load_store, replay_wal
@@ -74,10 +75,11 @@ class Storage:
         self._state = "open"
 
     async def run(self) -> None:
-        """Flush and enforce retention until cancelled."""
+        """Flush, enforce retention and give freed memory back until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._flusher.run(), name="flush")
             tasks.create_task(self._retention.run(), name="retention")
+            tasks.create_task(keep_trimmed(), name="trim")
 
     async def close(self) -> None:
         """Take no more samples, flush what there is, release everything; idempotent. A store that is away loses nothing: the WAL stays."""
@@ -88,6 +90,7 @@ class Storage:
             await self._wal.drain()
             if opened:
                 await self._flusher.flush()
+                await self._flusher.drop_stored_wal()
         except StorageError as error:
             log.warning("the last flush failed, the WAL keeps its samples: %s", error)
         finally:

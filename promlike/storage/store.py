@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, StepGrid
+from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, Samples, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
@@ -19,23 +19,25 @@ class SelectRequest:
     """The samples one selector of a query needs: series that satisfy all matchers, times in (start_ms, end_ms].
 
     `instants`: of each series only the newest sample at or before each of these times is needed; the answer may still hold more.
+    `at_once`: the samples must be given as a block, not read later.
     """
 
     matchers: tuple[Matcher, ...]
     start_ms: int
     end_ms: int
     instants: StepGrid | None = None
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeriesBlock:
     """The answer to one request: labels and samples of S series, row for row. Series without a sample in the range are left out.
 
-    Stale markers are included.
+    Stale markers are included. Only the samples of a request with `instants` or `at_once` are sure to be a block already.
     """
 
     labels: LabelFrame
-    samples: SampleBlock
+    samples: Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

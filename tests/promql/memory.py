@@ -36,7 +36,7 @@ class MemorySource:
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
         symbols = SymbolScope(self._symbols)
         blocks = [self._block(request, symbols) for request in requests]
-        needed = sum(len(block.samples.ts_ms) for block in blocks)
+        needed = sum(block.samples.count for block in blocks)
         if needed > max_samples:
             raise TooManySamples(f"{needed} samples needed, {max_samples} allowed")
         return Selection(symbols=symbols, blocks=blocks)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from promlike.errors import BadRequest, QueryCancelled, QueryError, QueryTimeout, TooManySamples, TooMuchMemory
-from promlike.model.blocks import StepGrid
+from promlike.errors import BadRequest, QueryCancelled, QueryError, QueryTimeout, SelectionChanged, TooManySamples, TooMuchMemory
+from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.model.labels import labels
 from promlike.promql.context import Chunks
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions, Features
 from promlike.promql.result import Matrix, Scalar, String, Vector
-from promlike.storage.store import Selection, SelectRequest
+from promlike.storage.store import Selection, SelectRequest, SeriesBlock
 from tests.promql.memory import MemorySource, RegularSource
 
 MINUTE_MS = 60_000
@@ -78,7 +78,9 @@ async def test_all_selectors_are_asked_for_at_once(pool: ThreadPoolExecutor) -> 
     await engine.instant(slow, query, 600_000)
     (asked,) = slow.asked
     ranges = [(request.start_ms, request.end_ms) for request in asked]
-    assert ranges == [(300_000, 600_000), (240_000, 540_000), (-240_000, 600_000), (-240_000, 60_000), (300_000, 600_000)]
+    window, instants = (300_000, 600_000), [None if each.instants is None else each.instants.count for each in asked]
+    assert ranges == [window, (240_000, 540_000), window, (-240_000, 600_000), (-240_000, 60_000), window]
+    assert instants == [1, 1, None, 10, 1, None]
     assert [str(matcher) for matcher in asked[-1].matchers] == ['__name__="target_info"']
     engine.close()
 
@@ -287,3 +289,37 @@ def test_chunks_cover_all_rows_and_pass_errors_on(pool: ThreadPoolExecutor) -> N
     cancelled.cancel()
     with pytest.raises(QueryCancelled):
         Chunks(pool, 3, cancelled).map(fail, 1, 1)
+
+
+class _Moving:
+    """Samples that can be read only when they were fetched at once, as while a flush moves them."""
+
+    def __init__(self, block: SampleBlock) -> None:
+        self.series, self.count, self.portion = block.series, block.count, 1
+
+    def rows(self, low: int, high: int) -> SampleBlock:
+        raise SelectionChanged("moved")
+
+    def whole(self) -> SampleBlock:
+        raise SelectionChanged("moved")
+
+
+async def test_a_query_whose_samples_move_meanwhile_fetches_them_at_once(pool: ThreadPoolExecutor) -> None:
+    memory = MemorySource()
+    memory.add(labels({"__name__": "m_total"}), [(k * 15_000, float(k)) for k in range(41)])
+    asked: list[bool] = []
+
+    class Source:
+        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+            asked.extend(request.at_once for request in requests)
+            found = await memory.select(requests, max_samples=max_samples)
+            blocks = [
+                block if request.at_once else SeriesBlock(labels=block.labels, samples=_Moving(block.samples.whole()))
+                for request, block in zip(requests, found.blocks, strict=True)
+            ]
+            return Selection(symbols=found.symbols, blocks=blocks)
+
+    result = await Engine(EngineOptions(), pool).instant(Source(), "rate(m_total[5m])", 600_000)
+    assert isinstance(result.value, Vector)
+    assert result.value.values.tolist() == [1 / 15]
+    assert asked == [False, True]

@@ -37,8 +37,9 @@ async def opened(folder: Path) -> AsyncIterator[Storage]:
 async def everything(storage: Storage) -> Found:
     request = SelectRequest(matchers=(Matcher("__name__", MatchOp.NOT_EQUAL, ""),), start_ms=0, end_ms=NOW + 10**7)
     block = (await storage.select([request], max_samples=10**6)).blocks[0]
-    bits = block.samples.values.view(np.uint64).tolist()
-    times, offsets = block.samples.ts_ms.tolist(), block.samples.offsets.tolist()
+    samples = block.samples.whole()
+    bits = samples.values.view(np.uint64).tolist()
+    times, offsets = samples.ts_ms.tolist(), samples.offsets.tolist()
     return {
         labels: list(zip(times[start:end], bits[start:end], strict=True))
         for labels, start, end in zip(block.labels.all_labels(), offsets, offsets[1:], strict=False)

@@ -49,12 +49,13 @@ class Bench:
     ) -> Answer:
         request = SelectRequest(matchers=matchers, start_ms=start_ms, end_ms=end_ms)
         block = (await self.storage.select([request], max_samples=max_samples)).blocks[0]
-        block.samples.validate()
+        samples = block.samples.whole()
+        samples.validate()
         found = block.labels.all_labels()
-        assert len(found) == block.samples.series
-        assert (np.diff(block.samples.offsets) > 0).all()
-        pairs = list(zip(block.samples.ts_ms.tolist(), block.samples.values.view(np.int64).tolist(), strict=True))
-        bounds = zip(block.samples.offsets[:-1].tolist(), block.samples.offsets[1:].tolist(), strict=True)
+        assert len(found) == samples.series
+        assert (np.diff(samples.offsets) > 0).all()
+        pairs = list(zip(samples.ts_ms.tolist(), samples.values.view(np.int64).tolist(), strict=True))
+        bounds = zip(samples.offsets[:-1].tolist(), samples.offsets[1:].tolist(), strict=True)
         return {series: pairs[a:b] for series, (a, b) in zip(found, bounds, strict=True)}
 
     async def reopen(self) -> None:

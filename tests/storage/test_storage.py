@@ -35,7 +35,7 @@ async def test_a_selection_answers_all_requests_in_their_order(benches: Benches)
         [],
         ["a"],
     ]
-    assert [block.samples.values.tolist() for block in selection.blocks] == [[1.0], [2.0, 1.0], [], [3.0]]
+    assert [block.samples.whole().values.tolist() for block in selection.blocks] == [[1.0], [2.0, 1.0], [], [3.0]]
     assert all(block.labels.symbols is selection.symbols for block in selection.blocks)
 
 
@@ -90,7 +90,7 @@ async def test_large_selections_run_in_threads_beside_appends(benches: Benches) 
     writing = asyncio.create_task(write())
     while not writing.done():
         request = SelectRequest(matchers=EVERYTHING, start_ms=0, end_ms=NOW_MS)
-        samples = (await bench.storage.select([request], max_samples=10**7)).blocks[0].samples
+        samples = (await bench.storage.select([request], max_samples=10**7)).blocks[0].samples.whole()
         samples.validate()
         lengths = np.diff(samples.offsets)
         assert len(lengths) == 0 or lengths.max() - lengths.min() <= 1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from promlike.errors import QueryError
-from promlike.model.blocks import Bool, Float64, Int64
+from promlike.model.blocks import Bool, Float64, SampleBlock
 from promlike.promql.calls import arguments
 from promlike.promql.calls.number_text import format_g
 from promlike.promql.context import CallContext, Evaluator
@@ -14,19 +14,22 @@ from promlike.promql.kernels.regression import double_exponential, linear_regres
 from promlike.promql.kernels.rollup import Extreme, Rollup, rollup, window_extremes
 from promlike.promql.vector import RangeValue, Value, VectorValue
 
-Kernel = Callable[[Int64, Float64, Bool], None]
-"""Fills `out`, `present` of the series whose samples `offsets` delimits."""
+Kernel = Callable[[SampleBlock, Float64, Bool], None]
+"""Fills `out float64[S,T]`, `present bool[S,T]` of the series of a block, whose offsets need not begin at 0."""
 
 
 def run(context: CallContext, ranges: RangeValue, kernel: Kernel) -> VectorValue:
-    """Apply a kernel to every series, spread over threads: `kernel(offsets, out, present)`."""
+    """Apply a kernel to every series, portion by portion, spread over threads: `kernel(samples, out, present)`."""
     out, present = arguments.new_block(len(ranges), context.grid.count)
-    offsets = ranges.samples.offsets
+    samples = ranges.samples
 
     def chunk(low: int, high: int) -> None:
-        kernel(offsets[low : high + 1], out[low:high], present[low:high])
+        for start in range(low, high, samples.portion):
+            context.deadline.check()
+            end = min(start + samples.portion, high)
+            kernel(samples.rows(start, end), out[start:end], present[start:end])
 
-    context.map_series(chunk, len(ranges), work=len(ranges.samples.ts_ms) + out.size)
+    context.map_series(chunk, len(ranges), work=samples.count + out.size)
     return ranges.vector(out, present)
 
 
@@ -38,12 +41,11 @@ def rolling(op: Rollup) -> Evaluator:
 
 
 def _rollup(context: CallContext, ranges: RangeValue, op: Rollup) -> VectorValue:
-    samples = ranges.samples
     return run(
         context,
         ranges,
-        lambda offsets, out, present: rollup(
-            samples.ts_ms, samples.values, offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present
+        lambda samples, out, present: rollup(
+            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present
         ),
     )
 
@@ -51,12 +53,11 @@ def _rollup(context: CallContext, ranges: RangeValue, op: Rollup) -> VectorValue
 def extreme(op: Extreme) -> Evaluator:
     def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
         ranges = arguments.range_vector(args, 0)
-        samples = ranges.samples
         return run(
             context,
             ranges,
-            lambda offsets, out, present: window_extremes(
-                samples.ts_ms, samples.values, offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present
+            lambda samples, out, present: window_extremes(
+                samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present
             ),
         )
 
@@ -64,12 +65,11 @@ def extreme(op: Extreme) -> Evaluator:
 
 
 def _quantile(context: CallContext, ranges: RangeValue, phi: Float64, mad: bool) -> VectorValue:
-    samples = ranges.samples
     return run(
         context,
         ranges,
-        lambda offsets, out, present: window_quantile(
-            samples.ts_ms, samples.values, offsets, ranges.ends_ms, ranges.range_ms, phi, mad, out, present
+        lambda samples, out, present: window_quantile(
+            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, phi, mad, out, present
         ),
     )
 
@@ -94,13 +94,12 @@ def warn_of_quantiles(context: CallContext, phi: Float64, argument: int) -> None
 
 
 def _regression(context: CallContext, ranges: RangeValue, ahead: Float64) -> VectorValue:
-    samples = ranges.samples
     times_ms = context.grid.times_ms()
     return run(
         context,
         ranges,
-        lambda offsets, out, present: linear_regression(
-            samples.ts_ms, samples.values, offsets, ranges.ends_ms, ranges.range_ms, times_ms, ahead, out, present
+        lambda samples, out, present: linear_regression(
+            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, times_ms, ahead, out, present
         ),
     )
 
@@ -124,12 +123,11 @@ def double_exponential_smoothing(context: CallContext, args: list[Value]) -> Vec
             wrong &= _rollup(context, ranges, Rollup.PRESENT).block.present.any(axis=0)
         if wrong.any():
             raise QueryError(f"invalid {name} factor. Expected: 0 < {letters} < 1, got: {factors[wrong][0]:f}")
-    samples = ranges.samples
     return run(
         context,
         ranges,
-        lambda offsets, out, present: double_exponential(
-            samples.ts_ms, samples.values, offsets, ranges.ends_ms, ranges.range_ms, smoothing, trend, out, present
+        lambda samples, out, present: double_exponential(
+            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, smoothing, trend, out, present
         ),
     )
 

@@ -45,17 +45,15 @@ def rated(*, is_counter: bool, is_rate: bool) -> Evaluator:
 
 
 def _extrapolated(context: CallContext, ranges: RangeValue, is_counter: bool, is_rate: bool) -> VectorValue:
-    samples = ranges.samples
-    starts = _starts(context, samples)
     seconds = _range_seconds(ranges.range_ms)
     return run(
         context,
         ranges,
-        lambda offsets, out, present: extrapolated_rate(
+        lambda samples, out, present: extrapolated_rate(
             samples.ts_ms,
             samples.values,
-            offsets,
-            starts,
+            samples.offsets,
+            _starts(context, samples),
             ranges.ends_ms,
             ranges.range_ms,
             seconds,
@@ -68,15 +66,14 @@ def _extrapolated(context: CallContext, ranges: RangeValue, is_counter: bool, is
 
 
 def _extended(context: CallContext, ranges: RangeValue, is_counter: bool, is_rate: bool) -> VectorValue:
-    samples = ranges.samples
     seconds = _range_seconds(ranges.range_ms)
     return run(
         context,
         ranges,
-        lambda offsets, out, present: extended_rate(
+        lambda samples, out, present: extended_rate(
             samples.ts_ms,
             samples.values,
-            offsets,
+            samples.offsets,
             ranges.ends_ms,
             ranges.range_ms,
             ranges.lookback_ms,
@@ -95,13 +92,19 @@ def instant(*, is_rate: bool) -> Evaluator:
 
     def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
         ranges = arguments.range_vector(args, 0)
-        samples = ranges.samples
-        starts = _starts(context, samples)
         return run(
             context,
             ranges,
-            lambda offsets, out, present: instant_rate(
-                samples.ts_ms, samples.values, offsets, starts, ranges.ends_ms, ranges.range_ms, is_rate, out, present
+            lambda samples, out, present: instant_rate(
+                samples.ts_ms,
+                samples.values,
+                samples.offsets,
+                _starts(context, samples),
+                ranges.ends_ms,
+                ranges.range_ms,
+                is_rate,
+                out,
+                present,
             ),
         )
 
@@ -113,14 +116,21 @@ def counting(op: Events) -> Evaluator:
 
     def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
         ranges = arguments.range_vector(args, 0)
-        samples = ranges.samples
-        starts = _starts(context, samples)
         anchor_ms = ranges.lookback_ms if ranges.anchored else -1
         return run(
             context,
             ranges,
-            lambda offsets, out, present: count_events(
-                samples.ts_ms, samples.values, offsets, starts, ranges.ends_ms, ranges.range_ms, anchor_ms, int(op), out, present
+            lambda samples, out, present: count_events(
+                samples.ts_ms,
+                samples.values,
+                samples.offsets,
+                _starts(context, samples),
+                ranges.ends_ms,
+                ranges.range_ms,
+                anchor_ms,
+                int(op),
+                out,
+                present,
             ),
         )
 
