@@ -47,21 +47,24 @@ def _samples(value: Value) -> int:
 
 
 def _stats(stats: QueryStats, times_ms: Sequence[int], *, per_step: bool) -> dict[str, object]:
-    """In Prometheus's names; times are seconds."""
+    """In Prometheus's names and order; times are seconds, to the nanosecond."""
     total = stats.parse_seconds + stats.fetch_seconds + stats.eval_seconds
-    samples: dict[str, object] = {"totalQueryableSamples": stats.total_samples, "peakSamples": stats.peak_samples}
-    if per_step and stats.samples_per_step:
-        samples["totalQueryableSamplesPerStep"] = [
-            [ts_ms / 1000, count] for ts_ms, count in zip(times_ms, stats.samples_per_step, strict=False)
-        ]
+    steps = zip(times_ms, stats.samples_per_step or (), strict=False) if per_step else ()
+    counts = [[_number(ts_ms / 1000), count] for ts_ms, count in steps]
     return {
         "timings": {
-            "evalTotalTime": total,
-            "resultSortTime": 0.0,
-            "queryPreparationTime": stats.parse_seconds + stats.fetch_seconds,
-            "innerEvalTime": stats.eval_seconds,
-            "execQueueTime": stats.queue_seconds,
-            "execTotalTime": total + stats.queue_seconds,
+            "evalTotalTime": _number(total),
+            "resultSortTime": 0,
+            "queryPreparationTime": _number(stats.parse_seconds + stats.fetch_seconds),
+            "innerEvalTime": _number(stats.eval_seconds),
+            "execQueueTime": _number(stats.queue_seconds),
+            "execTotalTime": _number(total + stats.queue_seconds),
         },
-        "samples": samples,
+        "samples": ({"totalQueryableSamplesPerStep": counts} if counts else {})
+        | {"totalQueryableSamples": stats.total_samples, "peakSamples": stats.peak_samples},
     }
+
+
+def _number(seconds: float) -> float:
+    """Go prints whole numbers without a point."""
+    return int(seconds) if seconds.is_integer() else round(seconds, 9)

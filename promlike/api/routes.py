@@ -159,10 +159,12 @@ def _cors(origin_pattern: str, api_path: str) -> Middleware:
 
     @web.middleware
     async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-        asking = request.method == hdrs.METH_OPTIONS and request.path.startswith(api_path)
+        if not request.path.startswith(api_path):
+            return await handler(request)
+        asking = request.method == hdrs.METH_OPTIONS
         response: web.StreamResponse = web.Response(status=204) if asking else await handler(request)
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and allowed.fullmatch(origin):
+        if origin and allowed.fullmatch(origin):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Accept, Authorization, Content-Type, Origin"
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, OPTIONS"
