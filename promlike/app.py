@@ -32,6 +32,7 @@ from promlike.remote_write.handler import write_handler
 from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.scrape.service import ScrapeService
 from promlike.storage.duckdb.store import DuckDBStore
+from promlike.storage.memory import release_code
 from promlike.storage.options import StorageOptions
 from promlike.storage.storage import Storage
 from promlike.storage.store import Store
@@ -109,6 +110,7 @@ def prepare_kernels() -> None:
             log.info("compiling kernels for this machine, once", extra={"done": done, "of": total, "now": name.rpartition(".")[2]})
 
     count = compile_kernels(progress=progress)
+    release_code("llvmlite")  # 40 MiB of compiler, which only a kernel of other types than declared would need again
     log.debug("kernels ready", extra={"count": count, "seconds": round(monotonic() - started, 2)})
 
 

@@ -5,10 +5,12 @@ thread. Bytes that the walk leaves alone (groups, fields in an unusual order, un
 classes and walked again in the order those write; so they alone decide what is malformed.
 """
 
+import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -26,6 +28,9 @@ from promlike.storage.store import Metadata
 
 KEEP_SCRATCH_BYTES = 8 << 20
 KEPT_SCRATCHES = 4
+
+TURN_SECONDS = 0.005
+"""How long new series may keep the event loop before others get their turn."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +106,10 @@ class DecodedWrite:
     rejected: Counter[RejectReason] = field(default_factory=Counter)
 
 
+Steps = Generator[None, None, DecodedWrite]
+"""Work on the event loop's thread that may rest at every yield."""
+
+
 class DecoderV1:
     """Decodes bodies against one table of series. `series_ref` gives the ref of checked, sorted labels, or raises SampleRejected."""
 
@@ -127,6 +136,25 @@ class DecoderV1:
 
     def resolve(self, scan: Scan) -> DecodedWrite:
         """Look up series not seen before and read metadata. Raise BadRequest when these bytes are malformed; then no series is made."""
+        steps = self._resolve(scan)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return _decoded(done)
+
+    async def resolve_in_turns(self, scan: Scan) -> DecodedWrite:
+        """`resolve` on the event loop: a body of many new series lets others work in between."""
+        steps = self._resolve(scan)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return _decoded(done)
+            await asyncio.sleep(0)
+
+    def _resolve(self, scan: Scan) -> Steps:
+        """The steps of `resolve`; each yield is a place where it may rest."""
         scratch = scan.scratch
         try:
             n = scan.samples
@@ -141,7 +169,7 @@ class DecoderV1:
                     exemplars=scan.exemplars,
                     histograms=scan.histograms,
                 )
-            return self._resolve_spans(scan, refs, ts_ms, values)
+            return (yield from self._resolve_spans(scan, refs, ts_ms, values))
         finally:
             self._give_back(scratch)
 
@@ -207,10 +235,10 @@ class DecoderV1:
         position, series = int(scratch.counts[kernels.POSITION]), int(scratch.counts[kernels.SERIES])
         return f"malformed protobuf in WriteRequest: series {series}, at byte {position} of {size}"
 
-    def _resolve_spans(self, scan: Scan, refs: Int32, ts_ms: Int64, values: Float64) -> DecodedWrite:
+    def _resolve_spans(self, scan: Scan, refs: Int32, ts_ms: Int64, values: Float64) -> Steps:
         spans = scan.scratch.spans[: scan.spans]
-        series, metadata = self._read_spans(scan)
-        found, refusals = self._make_series(scan, series)
+        series, metadata = yield from self._read_spans(scan)
+        found, refusals = yield from self._make_series(scan, series)
         unseen = np.flatnonzero(refs < 0)
         owners = -1 - refs[unseen]
         refs[unseen] = found[owners]
@@ -233,12 +261,16 @@ class DecoderV1:
             rejected=rejected,
         )
 
-    def _read_spans(self, scan: Scan) -> tuple[dict[int, Labels | SampleRejected], list[Metadata]]:
+    def _read_spans(self, scan: Scan) -> Generator[None, None, tuple[dict[int, Labels | SampleRejected], list[Metadata]]]:
         """Labels of unseen series, or why they are refused, by span; and all metadata."""
         body = scan.scratch.body
         series: dict[int, Labels | SampleRejected] = {}
         metadata: list[Metadata] = []
+        turn = perf_counter()
         for i, (kind, start, end, _) in enumerate(scan.scratch.spans[: scan.spans].tolist()):
+            if perf_counter() - turn > TURN_SECONDS:
+                yield
+                turn = perf_counter()
             data = body[start:end].tobytes()
             if kind == kernels.METADATA:
                 metadata += parse_metadata(data)
@@ -249,12 +281,18 @@ class DecoderV1:
                 series[i] = refusal
         return series, metadata
 
-    def _make_series(self, scan: Scan, series: dict[int, Labels | SampleRejected]) -> tuple[Int32, dict[int, SampleRejected]]:
+    def _make_series(
+        self, scan: Scan, series: dict[int, Labels | SampleRejected]
+    ) -> Generator[None, None, tuple[Int32, dict[int, SampleRejected]]]:
         """Refs by span, int32[spans], -1 where there is none; and the refusals. Enters what was found into the table."""
         spans = scan.scratch.spans[: scan.spans]
         found = np.full(len(spans), -1, np.int32)
         refusals: dict[int, SampleRejected] = {}
+        turn = perf_counter()
         for i, labels in series.items():
+            if perf_counter() - turn > TURN_SECONDS:
+                yield
+                turn = perf_counter()
             if isinstance(labels, SampleRejected):
                 refusals[i] = labels
                 continue
@@ -280,6 +318,11 @@ class DecoderV1:
         held = len(scratch.body) + 52 * len(scratch.refs)
         if held <= KEEP_SCRATCH_BYTES and len(self._scratches) < KEPT_SCRATCHES:
             self._scratches.append(scratch)
+
+
+def _decoded(done: StopIteration) -> DecodedWrite:
+    decoded: DecodedWrite = done.value
+    return decoded
 
 
 def parse_metadata(data: bytes) -> list[Metadata]:

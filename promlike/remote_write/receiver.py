@@ -78,7 +78,7 @@ class RemoteWriteReceiver:
             return WriteOutcome(status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text=unsupported)
         self.counters.bytes += len(body)
         try:
-            decoded = self._decoder.resolve(await self._scan(body))
+            decoded = await self._decoder.resolve_in_turns(await self._scan(body))
             return await self._store(decoded)
         except PayloadTooLarge as error:
             return WriteOutcome(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text=str(error))

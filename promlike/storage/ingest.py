@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,12 @@ from promlike.storage.wal import WalCommitter
 from promlike.storage.wal_records import encode_metadata, encode_samples, encode_series
 
 T = TypeVar("T")
+
+SERIES_AT_ONCE = 1000
+"""So many new series go to the WAL without waiting for a sample of theirs, for the same reason as below."""
+
+SAMPLES_AT_ONCE = 100_000
+"""Longer columns are taken in parts, so that none keeps the event loop for more than a few milliseconds."""
 
 
 class Ingest:
@@ -39,6 +46,8 @@ class Ingest:
         self._counters = counters
         self._now_ms = now_ms
         self._unlogged: list[SeriesRecord] = []
+        self._in_flight: dict[int, Int32] = {}
+        self._flights = count()
         self.unstored: list[SeriesRecord] = []
         """Series that the store has not been given."""
         self.metadata: dict[str, Metadata] = {}
@@ -65,14 +74,25 @@ class Ingest:
     async def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         """See `SampleSink.append`."""
         refs, ts_ms, values, rejected = self._in_bounds(refs, ts_ms, values)
-        if not len(refs):
-            return AppendResult(appended=0, rejected=rejected)
+        appended = duplicates = overwritten = 0
+        for start in range(0, len(refs), SAMPLES_AT_ONCE):
+            part = slice(start, start + SAMPLES_AT_ONCE)
+            result = await self._append(refs[part], ts_ms[part], values[part])
+            appended += result.appended
+            duplicates += result.duplicates
+            overwritten += result.overwritten
+        return AppendResult(appended=appended, duplicates=duplicates, overwritten=overwritten, rejected=rejected)
+
+    async def _append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         self._wal.check_room()
         self._head.check_room(len(refs))
         self._revive_all(refs)
         done: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
+        flight = next(self._flights)
+        self._in_flight[flight] = refs
 
         def apply() -> None:
+            del self._in_flight[flight]
             try:
                 result = self.apply(refs, ts_ms, values)
             except PromlikeError as error:
@@ -81,11 +101,16 @@ class Ingest:
                 if not done.done():
                     done.set_result(result)
 
-        self._submit(encode_samples(refs, ts_ms, values), apply, done)
-        result = await done
-        if rejected:
-            return AppendResult(appended=result.appended, duplicates=result.duplicates, overwritten=result.overwritten, rejected=rejected)
-        return result
+        def failed(error: OSError) -> None:
+            del self._in_flight[flight]
+            _fail(done, _not_written(error))
+
+        self._submit(encode_samples(refs, ts_ms, values), apply, failed)
+        return await done
+
+    def in_flight(self) -> Int32:
+        """Refs of samples that are on their way through the WAL, so that the head does not know of them yet."""
+        return np.concatenate([np.empty(0, np.int32), *self._in_flight.values()])
 
     async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
         """See `SampleSink.set_metadata`."""
@@ -100,7 +125,7 @@ class Ingest:
             if not done.done():
                 done.set_result(None)
 
-        self._submit(encode_metadata(changed), apply, done)
+        self._submit(encode_metadata(changed), apply, lambda error: _fail(done, _not_written(error)))
         await done
 
     def apply(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
@@ -128,19 +153,21 @@ class Ingest:
             self._head.add_series(record.ref)
             self.unstored.append(record)
 
-    def _submit(self, data: bytes, apply: Callable[[], None], done: asyncio.Future[T]) -> None:
+    def _submit(self, data: bytes, apply: Callable[[], None], failed: Callable[[OSError], None]) -> None:
         """Queue a record behind the series it may need; both are written together or not at all."""
         announced, self._unlogged = self._unlogged, []
 
-        def failed(error: OSError) -> None:
+        def announce_again(error: OSError) -> None:
             self._unlogged = announced + self._unlogged
-            _fail(done, StorageUnavailable(f"the WAL cannot be written: {error}"))
+            failed(error)
 
-        self._wal.submit(encode_series(announced) + data if announced else data, apply, failed)
+        self._wal.submit(encode_series(announced) + data if announced else data, apply, announce_again)
 
     def _announce(self, record: SeriesRecord) -> None:
         self._unlogged.append(record)
         self.unstored.append(record)
+        if len(self._unlogged) >= SERIES_AT_ONCE:
+            self._submit(b"", lambda: None, lambda error: None)
 
     def _revive_all(self, refs: Int32) -> None:
         """Samples may still come for a ref whose series was removed: callers keep refs."""
@@ -159,10 +186,10 @@ class Ingest:
         if options.max_series and index.living >= options.max_series:
             self._reject(f"series {format_labels(series)}: {index.living} series exist (limit {options.max_series})")
         if options.max_series_per_metric:
-            count = index.series_per_metric[index.metric_symbol(key)]
-            if count >= options.max_series_per_metric:
+            siblings = index.series_per_metric[index.metric_symbol(key)]
+            if siblings >= options.max_series_per_metric:
                 self._reject(
-                    f"series {format_labels(series)}: its metric has {count} series (limit {options.max_series_per_metric} per metric)"
+                    f"series {format_labels(series)}: its metric has {siblings} series (limit {options.max_series_per_metric} per metric)"
                 )
 
     def _reject(self, message: str) -> None:
@@ -186,6 +213,10 @@ class Ingest:
         self._counters.samples_rejected[RejectReason.TOO_FAR_IN_FUTURE] += int(ahead.sum())
         keep = ~(old | ahead)
         return refs[keep], ts_ms[keep], values[keep], len(keep) - int(keep.sum())
+
+
+def _not_written(error: OSError) -> StorageUnavailable:
+    return StorageUnavailable(f"the WAL cannot be written: {error}")
 
 
 def _fail(done: asyncio.Future[T], error: Exception) -> None:

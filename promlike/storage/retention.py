@@ -13,6 +13,7 @@ from promlike.storage.flush import Flusher
 from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import SeriesIndex
+from promlike.storage.ingest import Ingest
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import Store
 
@@ -29,6 +30,7 @@ class Retention:
         head: Head,
         store: Store,
         flusher: Flusher,
+        ingest: Ingest,
         counters: StorageCounters,
         now_ms: Callable[[], int],
     ) -> None:
@@ -37,6 +39,7 @@ class Retention:
         self._head = head
         self._store = store
         self._flusher = flusher
+        self._ingest = ingest
         self._counters = counters
         self._now_ms = now_ms
 
@@ -72,6 +75,7 @@ class Retention:
         head, n = self._head, self._index.count
         # A series that never had a sample has the least of all times; it may be about to get its first.
         old = (head.last_ms[:n] < cutoff_ms) & (head.last_ms[:n] > MIN_TIME)
+        old[self._ingest.in_flight()] = False
         refs = np.flatnonzero(self._index.alive[:n] & old & (head.flushed_ms[:n] >= head.last_ms[:n])).astype(np.int32)
         if len(refs):
             self._index.remove(refs)

@@ -51,7 +51,7 @@ class Storage:
         self._wal = WalCommitter(self._writer, max_pending_bytes=options.wal_pending_bytes)
         self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, now_ms)
         self._flusher = Flusher(options, self._head, self._ingest, self._wal, store, self.counters, now_ms, None)
-        self._retention = Retention(options, self._index, self._head, store, self._flusher, self.counters, now_ms)
+        self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
         self._querier = Querier(self._index, self._head, store, self._retention.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
         self._lock = FolderLock(options.data_dir)
