@@ -68,7 +68,8 @@ class Api:
         asked_ms = params.duration_ms("timeout")
         allowed = self.query_options.timeout_seconds
         deadline = Deadline.after(allowed if asked_ms is None else min(allowed, asked_ms / 1000))
-        try:
-            yield deadline
-        finally:
-            deadline.cancel()
+        with self.metrics.queries.running():
+            try:
+                yield deadline
+            finally:
+                deadline.cancel()

@@ -5,6 +5,9 @@ three decimals only when they are not whole. Digits of fractions come from orjso
 writes labels, times and integers and rewrites orjson's exponents. Axis letters: S series, N samples, L label names, P pieces.
 """
 
+from decimal import Decimal
+from math import isfinite
+
 import numpy as np
 import orjson
 from numpy.typing import NDArray
@@ -27,7 +30,7 @@ def encode_value(value: Value) -> list[bytes]:
     """The parts of `"resultType":…,"result":…`, `resultType` first because Grafana's stream parser needs it first."""
     match value:
         case Scalar():
-            return [b'"resultType":"scalar","result":[', _plain_time(value.ts_ms), f',"{format_value(value.value)}"]'.encode()]
+            return [b'"resultType":"scalar","result":[', _plain_time(value.ts_ms), f',"{positional(value.value)}"]'.encode()]
         case String():
             text = orjson.dumps(value.value)
             return [b'"resultType":"string","result":[', _plain_time(value.ts_ms), b",", text, b"]"]
@@ -55,6 +58,13 @@ def _plain_time(ts_ms: int) -> bytes:
 def format_value(value: float) -> str:
     """One value as Prometheus prints it."""
     return encode_sample(0, value).split(b'"')[1].decode()
+
+
+def positional(value: float) -> str:
+    """A scalar as Prometheus prints it: unlike samples never with an exponent."""
+    if not isfinite(value):
+        return format_value(value)
+    return f"{Decimal(repr(value).removesuffix('.0')):f}"
 
 
 def _encode_series(labels: LabelFrame, offsets: Int64, ts_ms: Int64, values: Float64, *, single: bool) -> list[bytes]:

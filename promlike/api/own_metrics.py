@@ -8,15 +8,14 @@ from prometheus_client import (
     Counter,
     Histogram,
     ProcessCollector,
-    Summary,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from promlike.api.envelope import send
+from promlike.api.query_metrics import QueryMetrics
 from promlike.api.version import build_info
-from promlike.promql.result import QueryStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 10, 30, 120)
@@ -35,10 +34,8 @@ class OwnMetrics:
         self._seconds = Histogram(
             "prometheus_http_request_duration_seconds", "Duration of HTTP requests.", ["handler"], buckets=_BUCKETS, registry=self._registry
         )
-        self._queries = Summary(
-            "prometheus_engine_query_duration_seconds", "Duration of queries by phase.", ["slice"], registry=self._registry
-        )
-        self._samples = Counter("prometheus_engine_query_samples", "Samples loaded by queries.", registry=self._registry)
+        self.queries = QueryMetrics()
+        self.add(self.queries.collect)
         self.add(_build_info)
 
     def add(self, collect: Collect) -> None:
@@ -49,13 +46,6 @@ class OwnMetrics:
         """One answered HTTP request."""
         self._requests.labels(handler, str(code)).inc()
         self._seconds.labels(handler).observe(seconds)
-
-    def query(self, stats: QueryStats) -> None:
-        """One answered query."""
-        self._queries.labels("queue_time").observe(stats.queue_seconds)
-        self._queries.labels("prepare_time").observe(stats.parse_seconds + stats.fetch_seconds)
-        self._queries.labels("inner_eval").observe(stats.eval_seconds)
-        self._samples.inc(stats.total_samples)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         return await send(request, 200, [generate_latest(self._registry)], content_type=CONTENT_TYPE)

@@ -185,6 +185,8 @@ def _time_value(name: str) -> Iterator[None]:
 def parse_duration_ns(text: str) -> int:
     """Seconds as a number, or `1h30m`, in nanoseconds. Raise BadRequest otherwise."""
     seconds = _number(text)
+    if text.lower() == "nan":
+        return -(2**63)  # what Go makes of it
     if _INFINITE.fullmatch(text) or (seconds is not None and abs(seconds) > 2**63 / 1e9):
         raise BadRequest(f"cannot parse {quote(text)} to a valid duration. It overflows int64")
     if seconds is not None:

@@ -21,5 +21,5 @@ async def query(api: Api, params: Params, request: web.Request) -> Answer:
         result = await api.engine.instant(
             api.storage, params.text("query"), time_ms, deadline=deadline, lookback_ms=lookback_ms, with_stats=bool(stats)
         )
-    api.metrics.query(result.stats)
+    api.metrics.queries.observe(result.stats)
     return await query_answer(result, limit=limit, stats=stats, times_ms=[time_ms])

@@ -24,5 +24,5 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
             lookback_ms=lookback_ms,
             with_stats=bool(stats),
         )
-    api.metrics.query(result.stats)
+    api.metrics.queries.observe(result.stats)
     return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist())

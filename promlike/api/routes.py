@@ -30,6 +30,7 @@ from promlike.api.query_exemplars import query_exemplars
 from promlike.api.query_range import query_range
 from promlike.api.rules import alertmanagers, alerts, rules
 from promlike.api.series import series
+from promlike.api.server_metrics import server_metrics
 from promlike.api.targets import scrape_pools, targets, targets_metadata
 from promlike.api.tsdb_status import tsdb
 
@@ -40,6 +41,7 @@ PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.StreamResponse]]
 
 MAX_FORM_BYTES = 32 << 20
 
+_VARIABLE = re.compile(r"\{(\w+)\}")
 _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
@@ -83,7 +85,8 @@ PLAIN: tuple[tuple[str, str, PlainEndpoint], ...] = (
 def build_application(api: Api, *, remote_write: Handler | None) -> web.Application:
     """The application under its route prefix. `remote_write` takes /api/v1/write, or nothing does."""
     prefix = api.web.route_prefix
-    middlewares = [_observed(api.metrics), _cors(api.web.cors_origin, f"{prefix}/api/v1/")]
+    api.metrics.add(lambda: server_metrics(api))
+    middlewares = [_observed(api.metrics, prefix), _cors(api.web.cors_origin, f"{prefix}/api/v1/")]
     application = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=middlewares)
     for methods, path, endpoint in ENDPOINTS:
         _add(application, methods, f"{prefix}/api/v1/{path}", _answering(api, endpoint))
@@ -175,7 +178,7 @@ def _cors(origin_pattern: str, api_path: str) -> Middleware:
     return cors
 
 
-def _observed(metrics: OwnMetrics) -> Middleware:
+def _observed(metrics: OwnMetrics, prefix: str) -> Middleware:
     """Count and time every request by route; unknown paths and methods answer as Prometheus's router does."""
 
     @web.middleware
@@ -186,7 +189,8 @@ def _observed(metrics: OwnMetrics) -> Middleware:
         except web.HTTPException as error:
             response = _routing_answer(request, error)
         resource = request.match_info.route.resource
-        metrics.request(resource.canonical if resource else "/*", response.status, perf_counter() - started)
+        handler_name = _VARIABLE.sub(r":\1", resource.canonical.removeprefix(prefix)) if resource else "/*"
+        metrics.request(handler_name or "/", response.status, perf_counter() - started)
         return response
 
     return observed

@@ -65,4 +65,4 @@ def _first_beyond(text: str) -> Token | None:
                 name_seen = True
     except SyntaxProblem:
         return None
-    return None if name_seen or braces_seen else Token("$END", "", start_pos=0)
+    return None if name_seen or braces_seen else Token("$END", "", start_pos=len(text))
