@@ -17,6 +17,7 @@ from promlike.api.context import Api
 from promlike.api.envelope import Answer, respond, respond_error
 from promlike.api.errors import status_of
 from promlike.api.features import features
+from promlike.api.federate import federate
 from promlike.api.format_query import format_query
 from promlike.api.label_values import label_values
 from promlike.api.labels import labels
@@ -78,6 +79,7 @@ PLAIN: tuple[tuple[str, str, PlainEndpoint], ...] = (
     ("GET", "/-/reload", lifecycle.wrong_method),
     ("GET", "/-/quit", lifecycle.wrong_method),
     ("GET", "/version", status.version),
+    ("GET", "/federate", federate),
     ("GET", "/", page),
 )
 
