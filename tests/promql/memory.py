@@ -33,6 +33,9 @@ class MemorySource:
         series.values.update(points)
         series.starts.update(starts)
 
+    async def load(self, labels: Labels, points: list[tuple[int, float]], starts: list[tuple[int, int]]) -> None:
+        self.add(labels, points, starts)
+
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
         symbols = SymbolScope(self._symbols)
         blocks = [self._block(request, symbols) for request in requests]

@@ -6,8 +6,10 @@ also run as range queries around their time, and with every selector pinned by @
 
 import math
 import sys
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions, Features
 from promlike.promql.outcome import label_order
 from promlike.promql.result import Matrix, QueryResult, Scalar, String, Value, Vector
+from promlike.storage.store import Queryable
 from tests.promql.language import Clear, Eval, Grid, Load, Sequence, parse_test
 from tests.promql.memory import MemorySource
 from tests.promql.pinned import pinned
@@ -38,19 +41,37 @@ def experimental_engine(pool: ThreadPoolExecutor) -> Engine:
     return Engine(EngineOptions(features=Features.all()), pool)
 
 
-async def run_test(text: str, engine: Engine, without_annotations: frozenset[str] = frozenset()) -> int:
+class Source(Queryable, Protocol):
+    """Where a test keeps what it loads."""
+
+    async def load(self, labels: Labels, points: list[tuple[int, float]], starts: list[tuple[int, int]]) -> None:
+        """Take samples (ms, value), or start timestamps (ms of the sample, ms of the start)."""
+        ...
+
+
+async def in_memory() -> Source:
+    """A new MemorySource."""
+    return MemorySource()
+
+
+async def run_test(
+    text: str,
+    engine: Engine,
+    without_annotations: frozenset[str] = frozenset(),
+    new_source: Callable[[], Awaitable[Source]] = in_memory,
+) -> int:
     """Run every command; return how many evaluations there were. Raise TestFailure or TestSyntaxError.
 
-    `without_annotations` are queries whose annotations are not looked at.
+    `without_annotations` are queries whose annotations are not looked at; `new_source` opens what `load` fills, at first and after `clear`.
     """
-    source = MemorySource()
+    source = await new_source()
     count = 0
     for command in parse_test(text):
         match command:
             case Load():
-                _load(source, command)
+                await _load(source, command)
             case Clear():
-                source = MemorySource()
+                source = await new_source()
             case Eval():
                 count += 1
                 if command.query in without_annotations:
@@ -59,21 +80,21 @@ async def run_test(text: str, engine: Engine, without_annotations: frozenset[str
     return count
 
 
-def _load(source: MemorySource, command: Load) -> None:
+async def _load(source: Source, command: Load) -> None:
     for series in command.series:
         times = [at * command.interval_ms for at in range(len(series.values))]
         known = [(ts, value) for ts, value in zip(times, series.values, strict=True) if value is not None]
         if series.starts:
-            source.add(series.labels, (), [(ts, ts + int(value)) for ts, value in known])
+            await source.load(series.labels, [], [(ts, ts + int(value)) for ts, value in known])
         else:
-            source.add(series.labels, known)
+            await source.load(series.labels, known, [])
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
     command: Eval
     engine: Engine
-    source: MemorySource
+    source: Source
 
     async def run(self) -> None:
         command = self.command
