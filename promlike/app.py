@@ -23,7 +23,7 @@ from promlike.api.routes import build_application
 from promlike.config.load import builtin_config, load_config, to_yaml
 from promlike.config.root import Config
 from promlike.errors import ConfigError, PromlikeError
-from promlike.kernel import compile_kernels
+from promlike.kernel import compile_kernels, uncached_kernels
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
@@ -102,6 +102,8 @@ async def serve(options: ServerOptions, config: Config, sockets: Sequence[socket
 def prepare_kernels() -> None:
     """Load every kernel before the first request; only the first start on a machine compiles them, and says so."""
     started = told = monotonic()
+    if uncached_kernels():
+        log.warning("compiled kernels cannot be kept, every start compiles them: set NUMBA_CACHE_DIR to a folder that can be written to")
 
     def progress(name: str, done: int, total: int) -> None:
         nonlocal told

@@ -9,6 +9,7 @@ its own file, because the on-disk cache notices changes of that file alone.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
@@ -47,7 +48,10 @@ def kernel(*signatures: str) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+        # Numba raises RuntimeError where it finds no folder to write to: no reason not to run, see `uncached_kernels`.
+        with suppress(RuntimeError):
+            compiled.enable_caching()
         compiled.kernel_signatures = signatures
         return cast(F, compiled)  # the dispatcher is called exactly as the function it wraps
 
@@ -55,7 +59,7 @@ def kernel(*signatures: str) -> Callable[[F], F]:
 
 
 def inlined(function: F) -> F:
-    """A helper that kernels of the same file call; compiled into them, never called from Python."""
+    """A function that kernels of the same file call; compiled into them, never called from Python."""
     compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
     return cast(F, compiled)
 
@@ -65,12 +69,7 @@ def compile_kernels(modules: Iterable[str] = KERNEL_MODULES, progress: Callable[
 
     `progress(name, done, total)` is called before each kernel.
     """
-    found = [
-        (f"{name}.{attribute}", value)
-        for name in modules
-        for attribute, value in vars(import_module(name)).items()
-        if hasattr(value, "kernel_signatures") and value.py_func.__module__ == name
-    ]
+    found = _kernels(modules)
     for done, (name, dispatcher) in enumerate(found):
         if progress is not None:
             progress(name, done, len(found))
@@ -80,3 +79,18 @@ def compile_kernels(modules: Iterable[str] = KERNEL_MODULES, progress: Callable[
             dispatcher.compile(signature)
         dispatcher.disable_compile()
     return len(found)
+
+
+def uncached_kernels(modules: Iterable[str] = KERNEL_MODULES) -> list[str]:
+    """The kernels that every start compiles again, because neither their folder nor the user's cache folder can be written to."""
+    return [name for name, dispatcher in _kernels(modules) if dispatcher.stats.cache_path is None]
+
+
+def _kernels(modules: Iterable[str]) -> list[tuple[str, Any]]:
+    """Name and Numba's dispatcher of every kernel."""
+    return [
+        (f"{name}.{attribute}", value)
+        for name in modules
+        for attribute, value in vars(import_module(name)).items()
+        if hasattr(value, "kernel_signatures") and value.py_func.__module__ == name
+    ]
