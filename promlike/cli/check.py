@@ -16,7 +16,7 @@ def check(words: Sequence[str]) -> int:
 
 
 def _check_config(file: str) -> int:
-    print(f"Checking {file}")
+    print(f"Checking {file}", flush=True)  # before what goes to the other stream
     try:
         config = load_config(file)
     except ConfigError as error:

@@ -55,9 +55,7 @@ def _ignored(kind: Kind, name: str, default: str = "") -> Flag:
 
 
 SERVE_FLAGS: tuple[Flag, ...] = (
-    _text(
-        "config.file", "prometheus.yml", "Configuration file. Without one at the default place the server starts with no scrape targets."
-    ),
+    _text("config.file", "prometheus.yml", "Configuration file. Without one at the default place the server scrapes only itself."),
     _text("web.listen-address", "0.0.0.0:9090", "Address to listen on; may be repeated.", repeatable=True),
     _text(
         "web.external-url", "", "URL under which the server is reachable; its path prefixes all endpoints unless --web.route-prefix is set."

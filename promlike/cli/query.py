@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from http.client import HTTPException
 from time import time
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -42,15 +43,28 @@ def _ask(url: str, form: dict[str, str]) -> int:
         with urlopen(Request(url, urlencode(form).encode()), timeout=130) as answer:
             body = orjson.loads(answer.read())
     except HTTPError as error:
-        print(f"promlike: {error.code} {error.read().decode(errors='replace')}", file=sys.stderr)
+        print(f"promlike: {_refusal(error)}", file=sys.stderr)
         return 1
-    except (URLError, TimeoutError, orjson.JSONDecodeError) as error:
+    except URLError as error:
+        print(f"promlike: cannot ask {url}: {error.reason}", file=sys.stderr)
+        return 1
+    except (OSError, HTTPException, orjson.JSONDecodeError) as error:
         print(f"promlike: cannot ask {url}: {error}", file=sys.stderr)
         return 1
     for warning in [*body.get("warnings", ()), *body.get("infos", ())]:
         print(warning, file=sys.stderr)
     _show(body["data"])
     return 0
+
+
+def _refusal(error: HTTPError) -> str:
+    """What the API says is wrong, or the whole answer of something that is no such API."""
+    body = error.read()
+    try:
+        answer = orjson.loads(body)
+        return f"{answer['errorType']}: {answer['error']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"{error.code} {body.decode(errors='replace').strip()}"
 
 
 def _show(data: dict[str, object]) -> None:

@@ -51,9 +51,13 @@ def test_queries_are_printed_a_sample_a_line(server: Server, capsys: pytest.Capt
 
 def test_queries_that_fail_say_why(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["query", "instant", server.url, "sum("]) == 1
-    assert "unclosed left parenthesis" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("parse error: unclosed left parenthesis\n")
+    assert main(["query", "instant", f"{server.url}/elsewhere", "1"]) == 1
+    assert capsys.readouterr().err == "promlike: 404 404 page not found\n"
     assert main(["query", "instant", "http://127.0.0.1:1", "1"]) == 1
-    assert "cannot ask http://127.0.0.1:1/api/v1/query" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("promlike: cannot ask http://127.0.0.1:1/api/v1/query: ")
+    assert said.endswith("Connection refused\n")
     assert main(["query", "instant", "file:///etc", "1"]) == 2
     assert main(["query", "instant", server.url]) == 2
     assert main(["query", "instant", server.url, "1", "--tyme=1"]) == 2
