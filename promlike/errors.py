@@ -77,12 +77,10 @@ class RejectReason(StrEnum):
     """Why a series or sample was refused; the value is the `reason` label of the counter."""
 
     MISSING_METRIC_NAME = "missing_metric_name"
-    INVALID_METRIC_NAME = "invalid_metric_name"
     INVALID_LABEL_NAME = "invalid_label_name"
     INVALID_LABEL_VALUE = "invalid_label_value"
     DUPLICATE_LABEL_NAME = "duplicate_label_name"
     LABELS_NOT_SORTED = "labels_not_sorted"
-    LABEL_TOO_LONG = "label_too_long"
     TOO_MANY_SERIES = "too_many_series"
     TOO_OLD = "too_old"
     TOO_FAR_IN_FUTURE = "too_far_in_future"

@@ -11,7 +11,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from promlike.api.envelope import send
 from promlike.api.query_metrics import QueryMetrics
@@ -72,8 +72,3 @@ def _build_info() -> Iterable[Metric]:
 def gauge(name: str, text: str, value: float) -> Metric:
     """A gauge without labels."""
     return GaugeMetricFamily(name, text, value=value)
-
-
-def counter(name: str, text: str, value: float) -> Metric:
-    """A counter without labels; `name` without `_total`."""
-    return CounterMetricFamily(name, text, value=value)

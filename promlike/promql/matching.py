@@ -50,7 +50,7 @@ def vector_matching(run: Execution, node: ast.Binary, op: int, left: VectorValue
     if swapped:
         fill_many, fill_one = fill_one, fill_many
     if one.has_several():
-        _check_one_side(one, many, matching, "left" if swapped else "right", fill_many is not None, fill_one is not None)
+        _check_one_side(one, many, matching, "left" if swapped else "right", fill_many is not None)
         one = _merge_one_side(one, matching)
     many, one = _filled(many, one, matching, count, fill_many), _filled(one, many, matching, count, fill_one)
     many_rows, one_rows = _pairs(many.groups, one.groups, count)
@@ -94,7 +94,7 @@ def _pairs(many: Int32, one: Int32, count: int) -> tuple[Int64, Int64]:
     return rows, order[starts[many[rows]] + within]
 
 
-def _check_one_side(one: _Side, many: _Side, matching: ast.Matching, side: str, fills_many: bool, fills_one: bool) -> None:
+def _check_one_side(one: _Side, many: _Side, matching: ast.Matching, side: str, fills_many: bool) -> None:
     """Raise QueryError when two series of the "one" side share a group at a step where the operation has anything to do."""
     present = one.value.block.present
     if not fills_many:

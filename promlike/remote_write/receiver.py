@@ -62,10 +62,6 @@ class RemoteWriteReceiver:
         """Series whose label bytes are remembered."""
         return self._decoder.table.count
 
-    def forget_series(self) -> None:
-        """Ask the sink again for every ref: called when storage gave refs a new meaning."""
-        self._decoder.table.clear()
-
     async def write(self, body: bytes, *, content_type: str = "", content_encoding: str = "") -> WriteOutcome:
         """Decode and store one body; returns when its samples are durable. `content_type` and `content_encoding` as in the headers."""
         outcome = await self._write(body, content_type, content_encoding)
