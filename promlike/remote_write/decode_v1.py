@@ -29,7 +29,7 @@ from promlike.storage.store import Metadata
 KEEP_SCRATCH_BYTES = 8 << 20
 KEPT_SCRATCHES = 4
 
-TURN_SECONDS = 0.005
+TURN_SECONDS = 0.002
 """How long new series may keep the event loop before others get their turn."""
 
 
@@ -118,6 +118,7 @@ class DecoderV1:
         self._max_decoded_bytes = max_decoded_bytes
         self.table = SeriesTable(seed=np.uint64(int.from_bytes(os.urandom(8))))
         self._scratches: list[Scratch] = []
+        self._making = asyncio.Lock()
 
     def decode(self, body: bytes) -> DecodedWrite:
         """`scan` and `resolve` in one."""
@@ -144,14 +145,18 @@ class DecoderV1:
                 return _decoded(done)
 
     async def resolve_in_turns(self, scan: Scan) -> DecodedWrite:
-        """`resolve` on the event loop: a body of many new series lets others work in between."""
+        """`resolve` on the event loop: a body of many new series lets others work in between, one such body at a time."""
         steps = self._resolve(scan)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return _decoded(done)
-            await asyncio.sleep(0)
+        try:
+            next(steps)
+            async with self._making:
+                while True:
+                    await asyncio.sleep(0)
+                    next(steps)
+        except StopIteration as done:
+            return _decoded(done)
+        finally:
+            steps.close()
 
     def _resolve(self, scan: Scan) -> Steps:
         """The steps of `resolve`; each yield is a place where it may rest."""

@@ -340,8 +340,16 @@ def insert(
     return count, filled
 
 
-@kernel("(u8[::1], i8[:,::1], u1[::1], u1[::1], i8[:,::1], u1[::1], u1[::1], u8, i8, i8)")
-def rebuild(
+@kernel("(u8[::1], i8[:,::1], u1[::1], u8, i8)")
+def enter_slots(slots: Words, entries: Int64, arena: Bytes, seed: np.uint64, count: int) -> None:
+    """Fill empty slots with the first `count` entries."""
+    for entry in range(count):
+        offset = entries[entry, OFFSET]
+        publish(slots, entry, hash_bytes(arena, offset, offset + entries[entry, LENGTH], seed))
+
+
+@kernel("(u8[::1], i8[:,::1], u1[::1], u1[::1], i8[:,::1], u1[::1], u1[::1], u8, i8)")
+def keep_used(
     slots: Words,
     entries: Int64,
     used: Bytes,
@@ -351,16 +359,15 @@ def rebuild(
     old_arena: Bytes,
     seed: np.uint64,
     old_count: int,
-    only_used: int,
 ) -> tuple[int, int]:
-    """Copy the old table into new, empty, large enough arrays; with `only_used`, just what was seen since the last sweep.
+    """Copy what was seen since the last sweep into new, empty, large enough arrays, where it counts as not seen yet.
 
-    Return how many entries and bytes of the arena are in use. Everything copied in a sweep counts as not seen yet.
+    Return how many entries and bytes of the arena are in use.
     """
     count = 0
     filled = 0
     for old in range(old_count):
-        if only_used and not old_used[old]:
+        if not old_used[old]:
             continue
         offset = old_entries[old, OFFSET]
         length = old_entries[old, LENGTH]
@@ -370,7 +377,6 @@ def rebuild(
         entries[count, LENGTH] = length
         entries[count, REF] = old_entries[old, REF]
         entries[count, NEXT] = min(count + 1, len(entries) - 1)
-        used[count] = 0 if only_used else old_used[old]
         publish(slots, count, hash_bytes(arena, filled, filled + length, seed))
         count += 1
         filled += length

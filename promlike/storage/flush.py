@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class _Attempt:
     """A flush that was begun: everything needed to finish it or to take it back."""
 
     snapshot: HeadSnapshot
-    series: list[SeriesRecord]
+    series: list[int]
     metadata: dict[str, Metadata]
     position: WalPosition
 
@@ -140,7 +140,7 @@ class Flusher:
             late = await asyncio.to_thread(attempt.snapshot.late)
             await self._store.write(
                 FlushBatch(
-                    new_series=attempt.series,
+                    new_series=_NewSeries(self._ingest, attempt.series),
                     chunks=chunks,
                     late_refs=late.refs,
                     late_ts_ms=late.ts_ms,
@@ -191,6 +191,17 @@ class Flusher:
         for ref in range(0, self._head.series, COLLECT_SERIES):
             self._counters.head_blocks_collected += self._head.collect(ref, min(ref + COLLECT_SERIES, self._head.series), cutoff_ms)
             await asyncio.sleep(0)
+
+
+class _NewSeries(Iterable[SeriesRecord]):
+    """The series of an attempt, each made while a store consumes them; a ref may have been announced twice."""
+
+    def __init__(self, ingest: Ingest, refs: list[int]) -> None:
+        self._ingest = ingest
+        self._refs = refs
+
+    def __iter__(self) -> Iterator[SeriesRecord]:
+        return self._ingest.records(list(dict.fromkeys(self._refs)))
 
 
 class _Chunks:

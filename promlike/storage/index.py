@@ -100,9 +100,11 @@ class SeriesIndex:
 
     def metric_symbol(self, key: bytes) -> int:
         """The symbol of the metric name in a key, 0 without one."""
-        pairs = np.frombuffer(key, np.int32)
-        at = np.flatnonzero(pairs[::2] == self._names.intern(METRIC_NAME))
-        return int(pairs[2 * at[0] + 1]) if len(at) else 0
+        pairs = memoryview(key).cast("i").tolist()
+        try:
+            return pairs[2 * pairs[::2].index(self._names.intern(METRIC_NAME)) + 1]
+        except ValueError:
+            return 0
 
     def add(self, key: bytes, ref: int | None = None) -> int:
         """Create a series; `ref`, which nobody has, when it is known from the store or the WAL."""

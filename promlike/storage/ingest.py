@@ -1,7 +1,7 @@
 """The way in: series and samples through limits and WAL into the head."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 SERIES_AT_ONCE = 1000
 """So many new series go to the WAL without waiting for a sample of theirs, for the same reason as below."""
 
-SAMPLES_AT_ONCE = 100_000
+SAMPLES_AT_ONCE = 20_000
 """Longer columns are taken in parts, so that none keeps the event loop for more than a few milliseconds."""
 
 
@@ -48,8 +48,8 @@ class Ingest:
         self._unlogged: list[SeriesRecord] = []
         self._in_flight: dict[int, Int32] = {}
         self._flights = count()
-        self.unstored: list[SeriesRecord] = []
-        """Series that the store has not been given."""
+        self.unstored: list[int] = []
+        """Refs of series that the store has not been given; their labels, ten times as large, stand in the index."""
         self.metadata: dict[str, Metadata] = {}
         self.unstored_metadata: dict[str, Metadata] = {}
         self.pressure = asyncio.Event()
@@ -151,7 +151,11 @@ class Ingest:
         if self._index.find(key) is None:
             self._index.add(key, record.ref)
             self._head.add_series(record.ref)
-            self.unstored.append(record)
+            self.unstored.append(record.ref)
+
+    def records(self, refs: Sequence[int]) -> Iterator[SeriesRecord]:
+        """These series, one after the other. From any thread."""
+        return (SeriesRecord(ref=ref, labels=self._index.labels_of(ref)) for ref in refs)
 
     def _submit(self, data: bytes, apply: Callable[[], None], failed: Callable[[OSError], None]) -> None:
         """Queue a record behind the series it may need; both are written together or not at all."""
@@ -165,7 +169,7 @@ class Ingest:
 
     def _announce(self, record: SeriesRecord) -> None:
         self._unlogged.append(record)
-        self.unstored.append(record)
+        self.unstored.append(record.ref)
         if len(self._unlogged) >= SERIES_AT_ONCE:
             self._submit(b"", lambda: None, lambda error: None)
 

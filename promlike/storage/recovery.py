@@ -1,5 +1,6 @@
 """Coming back after a stop or a crash: the store's series, then what the WAL holds beyond the last flush."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from promlike.storage.counters import StorageCounters
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
-from promlike.storage.store import Store, WalPosition
+from promlike.storage.store import SeriesRecord, Store, WalPosition
 from promlike.storage.wal_records import RecordType, SampleColumns, decode_metadata, decode_samples, decode_series
 from promlike.storage.wal_replay import ReplayReport, replay, segments_of
 
@@ -25,6 +26,12 @@ REPLAY_SAMPLES = 500_000
 async def load_store(store: Store, index: SeriesIndex, head: Head, ingest: Ingest) -> None:
     """Enter every stored series, with the times of its samples, and all metadata."""
     records = await store.load_series()
+    # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
+    await asyncio.to_thread(_enter, records, index, head)
+    ingest.metadata = {entry.metric: entry for entry in await store.load_metadata()}
+
+
+def _enter(records: list[SeriesRecord], index: SeriesIndex, head: Head) -> None:
     for record in records:
         index.add(index.key(record.labels), record.ref)
         head.add_series(record.ref)
@@ -34,7 +41,6 @@ async def load_store(store: Store, index: SeriesIndex, head: Head, ingest: Inges
         np.array([record.min_time_ms for record in filled], np.int64),
         np.array([record.max_time_ms for record in filled], np.int64),
     )
-    ingest.metadata = {entry.metric: entry for entry in await store.load_metadata()}
 
 
 def replay_wal(

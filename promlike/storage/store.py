@@ -159,11 +159,12 @@ class FlushBatch:
 
     `chunks` are new samples, each newer than what is stored of its series; no series stands in two chunks. They are gathered while the
     iterable is consumed, so that a large flush never stands in memory as a whole: consume it once, in a worker thread. `new_series` are
-    series the store has not seen (or has dropped). The `late_*` columns hold samples at or before times already stored (int32[N], int64[N],
-    float64[N], sorted by ref, time, no time twice): each replaces what is stored at the same (series, time).
+    series the store has not seen (or has dropped), each once, made while they are consumed as well. The `late_*` columns hold samples at or
+    before times already stored (int32[N], int64[N], float64[N], sorted by ref, time, no time twice): each replaces what is stored at the
+    same (series, time).
     """
 
-    new_series: Sequence[SeriesRecord]
+    new_series: Iterable[SeriesRecord]
     chunks: Iterable[SampleChunk]
     late_refs: Int32
     late_ts_ms: Int64

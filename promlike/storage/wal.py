@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 from promlike.errors import StorageUnavailable
 from promlike.storage.store import WalPosition
@@ -19,6 +20,9 @@ from promlike.storage.wal_records import SEGMENT_MAGIC
 from promlike.storage.wal_replay import segment_path, segments_of
 
 log = logging.getLogger(__name__)
+
+TURN_SECONDS = 0.005
+"""How long applying what was written may keep the event loop."""
 
 
 class WalWriter:
@@ -178,12 +182,21 @@ class WalCommitter:
                         entry.failed(error)
                 else:
                     self.bytes_written += len(data)
-                    self._settle(group)
-                    for entry in group:
-                        entry.apply()
-                    self.applied = position
+                    await self._apply(group, WalPosition(segment=position.segment, offset=position.offset - len(data)))
         finally:
             self._running = None
+
+    async def _apply(self, group: list[_Entry], start: WalPosition) -> None:
+        """Apply records that stand in the log from `start` on; between two of them others may have the loop, or begin a flush."""
+        turn, offset = perf_counter(), start.offset
+        for entry in group:
+            if perf_counter() - turn > TURN_SECONDS:
+                await asyncio.sleep(0)
+                turn = perf_counter()
+            self._pending_bytes -= len(entry.data)
+            offset += len(entry.data)
+            entry.apply()
+            self.applied = WalPosition(segment=start.segment, offset=offset)
 
     def _settle(self, group: list[_Entry]) -> None:
         self._pending_bytes -= sum(len(entry.data) for entry in group)

@@ -89,3 +89,25 @@ def test_label_bytes_are_compared_not_only_hashed() -> None:
     block = wire.snappy(b"".join(wire.simple(name, [(float(i), T)]) for i, name in enumerate(names)))
     for _ in range(2):
         assert np.array_equal(decoder.decode(block).refs, np.arange(41))
+
+
+def test_a_large_table_grows_in_place() -> None:
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    blocks = [body(first, 1000, pad="x" * 1500) for first in range(0, 12_000, 1000)]
+    arenas = []
+    for block in blocks:
+        decoded_series(decoder, sink, block)
+        arenas.append(decoder.table.arrays.arena)
+    assert arenas[-1] is arenas[-4]
+    assert decoder.table.count == 12_000
+    asked = sink.series_ref
+    sink.series_ref = None  # type: ignore[assignment,method-assign]  # from here on every series must be known
+    for block in blocks:
+        decoder.decode(block)
+    sink.series_ref = asked  # type: ignore[method-assign]
+    decoder.table.sweep()
+    decoded_series(decoder, sink, blocks[3])
+    decoder.table.sweep()
+    assert decoder.table.count == 1000
+    assert decoded_series(decoder, sink, blocks[3]) == list(range(3000, 4000))

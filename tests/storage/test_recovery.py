@@ -360,3 +360,20 @@ async def holds(bench: Bench, wanted: dict[str, dict[int, float]]) -> None:
         series = dict(found[labels({"__name__": "up", "instance": instance})])
         assert {ts: series.get(ts) for ts in rows} == {ts: bits(value) for ts, value in rows.items()}
     assert sum(map(len, found.values())) <= sum(map(len, wanted.values())) + 4 * 5
+
+
+async def test_a_flush_may_begin_between_two_records_that_were_written_together(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promlike.storage.wal.TURN_SECONDS", 0.0)
+    bench = await benches()
+    truth = {f"s{k}": {NOW_MS + i * 10: float(i) for i in range(4)} for k in range(40)}
+    for i in range(4):
+        appends = [asyncio.create_task(bench.append([(name, NOW_MS + i * 10, float(i))])) for name in truth]
+        flushes = [asyncio.create_task(bench.storage.flush())]
+        for _ in range(12):
+            await asyncio.sleep(0.0005)
+            flushes.append(asyncio.create_task(bench.storage.flush()))
+        await asyncio.gather(*appends, *flushes)
+    crashed = await benches(folder=shutil.copytree(bench.folder, bench.folder.with_name("crashed")))
+    assert await crashed.select() == await bench.select() == answer(truth)
+    await crashed.storage.close()
+    assert rows_in_sql(crashed.folder) == sorted((name, ts, bits(value)) for name, rows in truth.items() for ts, value in rows.items())

@@ -1,5 +1,8 @@
 """Writing into DuckDB. Every function runs inside the caller's transaction."""
 
+from collections.abc import Sequence
+from itertools import islice
+
 import duckdb
 import numpy as np
 import orjson
@@ -8,6 +11,9 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME
 from promlike.storage.store import FlushBatch, SampleChunk, SeriesRecord
+
+SERIES_AT_ONCE = 10_000
+"""Series whose labels stand in memory together while they are written."""
 
 
 def schema_version(connection: duckdb.DuckDBPyConnection, current: int) -> int:
@@ -21,8 +27,9 @@ def schema_version(connection: duckdb.DuckDBPyConnection, current: int) -> int:
 
 def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
     """See `Store.write`."""
-    if batch.new_series:
-        _write_series(connection, batch)
+    new_series = iter(batch.new_series)
+    while part := list(islice(new_series, SERIES_AT_ONCE)):
+        _write_series(connection, part)
     times = [_write_chunk(connection, chunk) for chunk in batch.chunks if len(chunk.samples.ts_ms)]
     if len(batch.late_refs):
         times.append(_write_late(connection, batch))
@@ -51,16 +58,15 @@ def delete_series(connection: duckdb.DuckDBPyConnection, refs: Int32) -> None:
     )
 
 
-def _write_series(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
+def _write_series(connection: duckdb.DuckDBPyConnection, series: Sequence[SeriesRecord]) -> None:
     """Insert series; one that is there already, because retention removed and samples revived it, is replaced."""
-    series = {record.ref: record for record in batch.new_series}
     _insert(
         connection,
         pa.table(
             {
-                "id": pa.array(list(series), pa.int32()),
-                "metric": pa.array([_metric(record) for record in series.values()], pa.string()),
-                "labels": pa.array([orjson.dumps(dict(record.labels)).decode() for record in series.values()], pa.string()),
+                "id": pa.array([record.ref for record in series], pa.int32()),
+                "metric": pa.array([_metric(record) for record in series], pa.string()),
+                "labels": pa.array([orjson.dumps(dict(record.labels)).decode() for record in series], pa.string()),
             }
         ),
         "DELETE FROM series WHERE id IN (SELECT id FROM incoming)",

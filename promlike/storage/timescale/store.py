@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -166,9 +166,9 @@ async def _position(connection: Any) -> WalPosition | None:
     return None if row is None else WalPosition(segment=row["segment"], offset=row["byte_offset"])
 
 
-async def _write_series(connection: Any, series: Sequence[SeriesRecord]) -> None:
-    if series:
-        named = [(each.ref, {storable(name): storable(value) for name, value in each.labels}) for each in series]
+async def _write_series(connection: Any, series: Iterable[SeriesRecord]) -> None:
+    named = [(each.ref, {storable(name): storable(value) for name, value in each.labels}) for each in series]
+    if named:
         rows = [(ref, pairs.get(METRIC_NAME, ""), pairs) for ref, pairs in named]
         await connection.execute("DELETE FROM promlike.series WHERE id = ANY($1::int[])", [row[0] for row in rows])
         await connection.executemany("INSERT INTO promlike.series (id, metric, labels) VALUES ($1, $2, $3)", rows)
