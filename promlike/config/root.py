@@ -89,7 +89,7 @@ class TSDBConfig:
         optional(RetentionConfig),
         "How long samples are kept.",
         default=None,
-        not_acted_on="use the flags --storage.tsdb.retention.time and --storage.tsdb.retention.size",
+        not_acted_on="use the flag --storage.tsdb.retention.time; there is no retention by size yet",
     )
     stale_series_compaction_threshold: float = setting(
         number(0, 1), "Share of stale series that starts a compaction.", default=0.0, not_acted_on="there is no such compaction here"
