@@ -16,7 +16,7 @@ from promlike.storage.options import StorageOptions
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FLAGS = {flag.name: flag for flag in SERVE_FLAGS}
-ROWS = re.findall(r"^\| (`--.*?) \|(?: (.*?))? \|", README, re.MULTILINE)
+ROWS = re.findall(r"^\| (`--[^|]*) \|([^|]*)\|", README, re.MULTILINE)
 """First and second column of the table of flags."""
 
 
@@ -32,7 +32,7 @@ def test_every_flag_readme_names_is_acted_on() -> None:
 def test_the_defaults_of_the_table_are_the_real_ones(names: str, defaults: str) -> None:
     real = [FLAGS[name].default for name in re.findall(r"`--(?:no-)?([\w.\-]+)`", names)]
     words = {"true": "on", "false": "off"}
-    shown = [part.strip("`") for part in defaults.split(", ") if part]
+    shown = [part.strip("`") for part in defaults.strip().split(", ") if part]
     assert shown == [words.get(default, default) for default in real if default]
 
 
