@@ -156,7 +156,9 @@ class Server:
         self._engine = Engine(options.query, self._pool)
         self._storage = Storage(storage_options(options), make_store(options.storage_url))
         self._receiver = RemoteWriteReceiver(self._storage)
-        self._scrape = ScrapeService(config, self._storage, external_url=options.web.external_url, listen_port=sockets[0].getsockname()[1])
+        port = sockets[0].getsockname()[1]
+        outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"
+        self._scrape = ScrapeService(config, self._storage, external_url=outside, listen_port=port)
         self._metrics = OwnMetrics()
         self._metrics.add(lambda: storage_metrics(self._storage))
         self._metrics.add(lambda: remote_write_metrics(self._receiver.counters))
