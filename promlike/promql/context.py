@@ -9,7 +9,7 @@ from typing import Protocol
 from promlike.model.blocks import StepGrid
 from promlike.model.frame import SymbolScope
 from promlike.promql import ast
-from promlike.promql.annotations import Annotations
+from promlike.promql.annotations import Annotations, Forced
 from promlike.promql.options import Deadline, Features
 from promlike.promql.vector import Value
 
@@ -84,9 +84,9 @@ class CallContext:
         """A warning that points at a node, e.g. `context.warn("…", context.node.args[0])`."""
         self.annotations.warn(message, at.span)
 
-    def info(self, message: str, at: ast.Node) -> None:
+    def info(self, message: str, at: ast.Node, forced: Forced | None = None) -> None:
         """An info that points at a node."""
-        self.annotations.info(message, at.span)
+        self.annotations.info(message, at.span, forced)
 
     def map_series(self, function: Callable[[int, int], None], series: int, work: int | None = None) -> None:
         """Call `function(low, high)` for row ranges that cover 0..series, spread over threads when the work (S x T by default) is big."""

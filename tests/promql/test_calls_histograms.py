@@ -44,7 +44,19 @@ def test_histograms_are_told_apart_by_their_other_labels() -> None:
 def test_falling_counts_are_told_of(features: Features, of_metric: str) -> None:
     call = Call(features=features)
     assert call.values("histogram_quantile", 0.5, buckets(call, {"1": 5.0, "2": 3.0, "+Inf": 10.0})) == [[1.0]]
-    assert call.annotations.infos == (f"{NOT_MONOTONIC}{of_metric} (1:11)",)
+    details = "from buckets 2 to 2, with a max diff of 2, over 1 samples from 1970-01-01T00:16:40Z to 1970-01-01T00:16:40Z"
+    assert call.annotations.infos == (f"{NOT_MONOTONIC}{of_metric}, {details} (1:11)",)
+
+
+def test_what_falls_is_summed_up_for_all_histograms_and_steps_of_a_metric() -> None:
+    call = Call(3)
+    rows = ({"le": "1", "n": n} for n in "ab")
+    falling = [({"__name__": "x", **row}, [5000.0, 5000.0, 0.0]) for row in rows]
+    lower = [({"__name__": "x", "le": "2", "n": n}, [3000.0, 4000.0, 0.0]) for n in "ab"]
+    last = [({"__name__": "x", "le": "+Inf", "n": n}, [4500.0, 9000.0, 1.0]) for n in "ab"]
+    call.run("histogram_quantile", 0.5, call.vector(*falling, *lower, *last))
+    details = "from buckets 2 to +Inf, with a max diff of 2e+03, over 4 samples from 1970-01-01T00:16:40Z to 1970-01-01T00:16:41Z"
+    assert call.annotations.infos == (f'{NOT_MONOTONIC} for metric name "x", {details} (1:11)',)
 
 
 def test_falling_by_rounding_is_not_told_of() -> None:
@@ -81,7 +93,16 @@ def test_several_quantiles_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("lower", "upper", "expected"),
-    [(0.0, 0.2, 7 / 12), (-math.inf, math.inf, 1.0), (0.1, 0.1, 0.0), (0.15, 0.6, 3 / 12), (5.0, 6.0, 0.0), (math.nan, 1.0, math.nan)],
+    [
+        (0.0, 0.2, 2 / 12),
+        (-math.inf, 0.2, 7 / 12),
+        (-math.inf, 0.05, 5 / 12),
+        (-math.inf, math.inf, 1.0),
+        (0.1, 0.1, 0.0),
+        (0.15, 0.6, 3 / 12),
+        (5.0, 6.0, 0.0),
+        (math.nan, 1.0, math.nan),
+    ],
 )
 def test_fractions(lower: float, upper: float, expected: float) -> None:
     call = Call()

@@ -63,12 +63,12 @@ def quantile_twin(q: float, buckets: Buckets) -> tuple[float, bool]:
 
 
 def rank_twin(bound: float, buckets: Buckets) -> float:
-    below, start = 0.0, 0.0 if buckets[0][0] > 0 else -math.inf
+    below, start = 0.0, -math.inf
     for end, count in buckets:
         if bound <= start:
             break
         if bound < end:
-            return below + (count - below) * (bound - start) / (end - start) if math.isfinite(start) else 0.0
+            return below + (count - below) * (bound - start) / (end - start) if math.isfinite(start) else count
         below, start = count, end
     return below
 
@@ -92,9 +92,9 @@ def compute(histograms: list[Buckets], present: Bool, first: Float64, second: Fl
     rows = np.lexsort((bounds, group)).astype(np.int64)
     values = np.repeat(counts[:, np.newaxis], len(first), axis=1)
     out, out_present = np.zeros((len(histograms), len(first))), np.zeros((len(histograms), len(first)), np.bool_)
-    forced = np.zeros(len(histograms), np.bool_)
+    forced = np.zeros((len(histograms), 6))
     classic_histogram(values, present, rows, bounds[rows], offsets, first, second, fraction, out, out_present, forced)
-    return out, out_present, forced
+    return out, out_present, forced[:, 0] > 0
 
 
 def random_histograms(seed: int) -> list[Buckets]:

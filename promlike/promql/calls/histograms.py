@@ -9,6 +9,7 @@ from promlike.model.blocks import Bool, Float64, Int64, StepBlock
 from promlike.model.frame import LabelFrame, intern_all
 from promlike.model.labels import METRIC_NAME, quote
 from promlike.promql import ast
+from promlike.promql.annotations import Forced
 from promlike.promql.calls import arguments
 from promlike.promql.calls.number_text import format_open_metrics, parse_float
 from promlike.promql.calls.over_time import warn_of_quantiles
@@ -62,12 +63,14 @@ class Histograms:
             drop_name=None if buckets.drop_name is None else buckets.drop_name[chosen[first]],
         )
 
-    def compute(self, context: CallContext, first: Float64, second: Float64, *, fraction: bool) -> tuple[VectorValue, Bool]:
-        """Quantiles `first[k]`, or fractions between `first[k]` and `second[k]`, of every histogram; and which had falling counts."""
+    def compute(self, context: CallContext, first: Float64, second: Float64, *, fraction: bool) -> tuple[VectorValue, Float64]:
+        """Quantiles `first[k]`, or fractions between `first[k]` and `second[k]`, of every histogram; and `forced float64[G,6]`, what had
+        to be done about falling counts.
+        """
         values = np.require(self.block.values, np.float64, ["C", "W"])
         present = np.require(self.block.present, np.bool_, ["C", "W"])
         out, out_present = arguments.new_block(len(self), context.grid.count)
-        forced = np.zeros(len(self), np.bool_)
+        forced = np.zeros((len(self), 6))
 
         def chunk(low: int, high: int) -> None:
             classic_histogram(
@@ -95,7 +98,7 @@ def histogram_quantile(context: CallContext, args: list[Value]) -> VectorValue:
     at = context.node.args[1]
     histograms = Histograms.collect(context, arguments.vector(args, 1), at)
     result, forced = histograms.compute(context, phi, phi, fraction=False)
-    _inform_of_forced(context, histograms.labels.take(forced), at)
+    _inform_of_forced(context, histograms.labels, forced, at)
     return result
 
 
@@ -112,7 +115,7 @@ def histogram_quantiles(context: CallContext, args: list[Value]) -> VectorValue:
     for index in range(2, len(args)):
         phi = arguments.scalar(args, index)
         result, forced = histograms.compute(context, phi, phi, fraction=False)
-        _inform_of_forced(context, histograms.labels.take(forced), at)
+        _inform_of_forced(context, histograms.labels, forced, at)
         parts.extend(_labelled(context, result, label, phi))
     return _concat(parts)
 
@@ -162,12 +165,15 @@ def _warn_of_bounds(context: CallContext, labels: LabelFrame, at: ast.Node) -> N
         context.warn(f'bucket label "le" is missing or has a malformed value of {quote(bound)}{_of_metric(name)}', at)
 
 
-def _inform_of_forced(context: CallContext, labels: LabelFrame, at: ast.Node) -> None:
+def _inform_of_forced(context: CallContext, labels: LabelFrame, forced: Float64, at: ast.Node) -> None:
     """An info for each metric that had to be made monotonic; its name is known only where names are dropped at the end."""
+    rows = np.flatnonzero(forced[:, 0])
     known = context.features.promql_delayed_name_removal
-    names = labels.symbols.texts(labels.column(METRIC_NAME)) if known else [""] * len(labels)
-    for name in dict.fromkeys(names):
-        context.info(f"{NOT_MONOTONIC}{_of_metric(name)}", at)
+    names = labels.symbols.texts(labels.column(METRIC_NAME)[rows]) if known else [""] * len(rows)
+    for name, (count, first, last, low, high, difference) in zip(names, forced[rows].tolist(), strict=True):
+        first_ms, last_ms = (context.grid.start_ms + int(step) * context.grid.step_ms for step in (first, last))
+        what = Forced(low=low, high=high, difference=difference, count=int(count), first_ms=first_ms, last_ms=last_ms)
+        context.info(f"{NOT_MONOTONIC}{_of_metric(name)}", at, what)
 
 
 def _of_metric(name: str) -> str:

@@ -42,20 +42,27 @@ def _gather(
 
 
 @inlined
-def _make_monotonic(counts: Float64, size: int) -> bool:
-    """Raise counts that are below their predecessor; say whether any was so by more than rounding."""
-    forced = False
+def _make_monotonic(bounds: Float64, counts: Float64, size: int) -> tuple[float, float, float]:
+    """Raise counts that are below their predecessor; return the lowest and highest bound and the greatest difference of those that were
+    so by more than rounding (the difference is 0 when there is none).
+    """
+    low = 0.0
+    high = 0.0
+    difference = 0.0
     previous = counts[0]
     for i in range(1, size):
         count = counts[i]
         if count == previous or (math.isnan(count) and math.isnan(previous)) or _almost_equal(previous, count):
             counts[i] = previous
         elif count < previous:
+            if difference == 0.0:
+                low = bounds[i]
+            high = bounds[i]
+            difference = max(difference, previous - count)
             counts[i] = previous
-            forced = True
         else:
             previous = count
-    return forced
+    return low, high, difference
 
 
 @inlined
@@ -90,21 +97,20 @@ def _quantile(q: float, bounds: Float64, counts: Float64, size: int) -> float:
 
 @inlined
 def _rank(bound: float, bounds: Float64, counts: Float64, size: int) -> float:
-    """How many observations are at most `bound`, linear inside a bucket."""
+    """How many observations are at most `bound`, linear inside a bucket.
+
+    The lowest bucket reaches down to -Inf, where nothing can be interpolated: all of it counts as lying below the bound.
+    """
     below: float = 0.0
     total: float = counts[size - 1]
     for i in range(size):
-        start: float = -math.inf
-        if i > 0:
-            start = bounds[i - 1]
-        elif bounds[0] > 0:
-            start = 0.0
+        start: float = bounds[i - 1] if i > 0 else -math.inf
         if start >= bound:
             return min(below, total)
         if bounds[i] > bound:
-            if math.isinf(start):
-                return 0.0  # the lowest bucket counts as a point at its bound, as it does for quantiles
-            inside: float = below + (counts[i] - below) * (bound - start) / (bounds[i] - start)
+            inside: float = counts[i]
+            if not math.isinf(start):
+                inside = below + (counts[i] - below) * (bound - start) / (bounds[i] - start)
             return min(inside, total)
         below = counts[i]
     return total
@@ -120,7 +126,7 @@ def _fraction(lower: float, upper: float, bounds: Float64, counts: Float64, size
     return (_rank(upper, bounds, counts, size) - _rank(lower, bounds, counts, size)) / count
 
 
-@kernel("(f8[:,::1], b1[:,::1], i8[::1], f8[::1], i8[::1], f8[::1], f8[::1], b1, f8[:,::1], b1[:,::1], b1[::1])")
+@kernel("(f8[:,::1], b1[:,::1], i8[::1], f8[::1], i8[::1], f8[::1], f8[::1], b1, f8[:,::1], b1[:,::1], f8[:,::1])")
 def classic_histogram(
     values: Float64,
     present: Bool,
@@ -132,12 +138,13 @@ def classic_histogram(
     fraction: bool,
     out: Float64,
     out_present: Bool,
-    forced: Bool,
+    forced: Float64,
 ) -> None:
     """The quantile `first[k]`, or with `fraction` the share of observations between `first[k]` and `second[k]` (float64[T]).
 
     `values`, `present` [R,T]; histogram g consists of rows[offsets[g]:offsets[g+1]], sorted by `row_bounds` (upper bounds, same order as
-    `rows`). Results in `out`, `out_present` [G,T]; `forced bool[G]` marks histograms whose counts had to be made monotonic.
+    `rows`). Results in `out`, `out_present` [G,T]. `forced float64[G,6]` (zeroed) tells of histograms whose counts had to be made
+    monotonic: at how many steps, the first and the last of these, the lowest and highest bound changed, the greatest difference.
     """
     longest = 0
     for g in range(out.shape[0]):
@@ -160,6 +167,15 @@ def classic_histogram(
             elif bounds[size - 1] != math.inf:
                 out[g, k] = math.nan
             else:
-                if _make_monotonic(counts, size):
-                    forced[g] = True
+                lowest, highest, difference = _make_monotonic(bounds, counts, size)
+                if difference > 0.0:
+                    if forced[g, 0] == 0.0:
+                        forced[g, 1] = k
+                        forced[g, 3] = lowest
+                        forced[g, 4] = highest
+                    forced[g, 0] += 1.0
+                    forced[g, 2] = k
+                    forced[g, 3] = min(forced[g, 3], lowest)
+                    forced[g, 4] = max(forced[g, 4], highest)
+                    forced[g, 5] = max(forced[g, 5], difference)
                 out[g, k] = _quantile(a, bounds, counts, size)
