@@ -21,8 +21,15 @@ def format_labels(series: Labels) -> str:
     return "{" + ", ".join(f"{name}={quote(value)}" for name, value in series) + "}"
 
 
+def valid_utf8(text: str) -> str:
+    """The text with U+FFFD for bytes that are no UTF-8, which Python keeps as lone surrogates."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def quote(text: str) -> str:
-    """A double-quoted string with Go's escapes, as in Prometheus's messages and PromQL."""
+    """A double-quoted string with Go's escapes, as in Prometheus's messages and PromQL. Bytes that are no UTF-8, which Python keeps as
+    lone surrogates, are escaped as such.
+    """
     out = []
     for char in text:
         if char in _ESCAPES:
@@ -31,6 +38,8 @@ def quote(text: str) -> str:
             out.append(char)
         elif ord(char) < 0x80:
             out.append(f"\\x{ord(char):02x}")
+        elif "\udc80" <= char <= "\udcff":
+            out.append(f"\\x{ord(char) - 0xDC00:02x}")
         elif ord(char) < 0x10000:
             out.append(f"\\u{ord(char):04x}")
         else:

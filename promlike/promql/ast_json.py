@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from promlike.errors import BadRequest
-from promlike.model.labels import METRIC_NAME
+from promlike.model.labels import METRIC_NAME, valid_utf8
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.promql.ast import (
     Aggregate,
@@ -49,7 +49,7 @@ def _node(expr: Expr, levels: int) -> dict[str, Json]:
         case NumberLiteral(value=value):
             return {"type": "numberLiteral", "val": format_number(value)}
         case StringLiteral(value=text):
-            return {"type": "stringLiteral", "val": text}
+            return {"type": "stringLiteral", "val": valid_utf8(text)}
         case Paren(inner=inner):
             return {"type": "parenExpr", "expr": _node(inner, below)}
         case Unary(op=op, operand=operand):

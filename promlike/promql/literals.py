@@ -72,11 +72,14 @@ def format_number(value: float) -> str:
 
 
 def unquote(text: str, offset: int) -> str:
-    """The value of a string literal with its quotes. Raise SyntaxProblem for an escape sequence that Go does not know."""
+    """The value of a string literal with its quotes; bytes that are no UTF-8 are kept as lone surrogates (see `valid_utf8`).
+
+    Raise SyntaxProblem for an escape sequence that Go does not know.
+    """
     quote, body = text[0], text[1:-1]
     if quote == "`" or "\\" not in body:
         return body
-    # Escapes name bytes as well as characters, so the value is put together as UTF-8; what is not valid UTF-8 cannot be a label value.
+    # Escapes name bytes as well as characters, so the value is put together as UTF-8.
     out = bytearray()
     end = 0
     for match in _ESCAPE.finditer(body):
@@ -87,7 +90,7 @@ def unquote(text: str, offset: int) -> str:
             raise SyntaxProblem(str(error), offset) from error
         end = match.end()
     out += body[end:].encode("utf-8", "surrogatepass")
-    return out.decode("utf-8", "replace")
+    return out.decode("utf-8", "surrogateescape")
 
 
 def _escaped(match: re.Match[str], quote: str) -> bytes:

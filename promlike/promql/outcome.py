@@ -5,6 +5,8 @@ import numpy as np
 from promlike.errors import QueryError
 from promlike.model.blocks import Int64, SampleBlock, StepGrid
 from promlike.model.frame import LabelFrame
+from promlike.model.labels import valid_utf8
+from promlike.promql.boundaries import with_boundaries
 from promlike.promql.execution import Execution
 from promlike.promql.names import SAME_LABELS, resolve, resolved_labels
 from promlike.promql.result import Matrix, Scalar, String, Vector
@@ -26,7 +28,7 @@ def instant_outcome(value: Value, time_ms: int) -> ResultValue:
         case ScalarValue():
             return Scalar(ts_ms=time_ms, value=float(value.values[0]))
         case StringValue():
-            return String(ts_ms=time_ms, value=value.value)
+            return String(ts_ms=time_ms, value=valid_utf8(value.value))
 
 
 def range_outcome(run: Execution, value: Value, grid: StepGrid) -> Matrix:
@@ -48,13 +50,22 @@ def _windows(value: RangeValue) -> Matrix:
     labels = resolved_labels(value.labels, value.drop_name)
     if len(labels.groups()[1]) < len(labels):
         raise QueryError(SAME_LABELS)
+    if value.anchored or value.smoothed:
+        return _sorted(_without_empty(Matrix(labels=labels, samples=with_boundaries(value))))
     samples, end = value.samples.whole(), int(value.ends_ms[0])
     inside = (samples.ts_ms > end - value.range_ms) & (samples.ts_ms <= end)
     before = np.concatenate((np.zeros(1, np.int64), np.cumsum(inside, dtype=np.int64)))
     offsets = before[samples.offsets]
-    rows = np.nonzero(np.diff(offsets))[0]
-    kept = SampleBlock(ts_ms=samples.ts_ms[inside], values=samples.values[inside], offsets=np.append(offsets[rows], offsets[-1]))
-    return _sorted(Matrix(labels=labels.take(rows), samples=kept))
+    kept = SampleBlock(ts_ms=samples.ts_ms[inside], values=samples.values[inside], offsets=offsets)
+    return _sorted(_without_empty(Matrix(labels=labels, samples=kept)))
+
+
+def _without_empty(matrix: Matrix) -> Matrix:
+    """The series that have samples."""
+    samples = matrix.samples
+    rows = np.nonzero(np.diff(samples.offsets))[0]
+    offsets = np.append(samples.offsets[rows], samples.offsets[-1])
+    return Matrix(labels=matrix.labels.take(rows), samples=SampleBlock(ts_ms=samples.ts_ms, values=samples.values, offsets=offsets))
 
 
 def _sorted(matrix: Matrix) -> Matrix:

@@ -128,14 +128,15 @@ def format_duration_expr(duration: DurationExpr) -> str:
 
 def format_matcher(matcher: Matcher) -> str:
     """`name="value"`; the name in quotes when it is not a classic one."""
-    return f"{_label(matcher.name)}{matcher.op}{quote(matcher.value)}"
+    return f"{format_label(matcher.name)}{matcher.op}{quote(matcher.value)}"
 
 
 def _selector(selector: VectorSelector) -> str:
     """Name and matchers, without what stands behind them."""
     if not selector.matchers:
         return selector.name or "{}"
-    return f"{selector.name or ''}{{{','.join(map(format_matcher, selector.matchers))}}}"
+    # In one order, as Prometheus prints them.
+    return f"{selector.name or ''}{{{','.join(sorted(map(format_matcher, selector.matchers)))}}}"
 
 
 def _modifiers(selector: VectorSelector) -> str:
@@ -191,8 +192,9 @@ def _aggregation(aggregate: Aggregate) -> str:
 
 
 def _labels(names: tuple[str, ...]) -> str:
-    return ", ".join(map(_label, names))
+    return ", ".join(map(format_label, names))
 
 
-def _label(name: str) -> str:
+def format_label(name: str) -> str:
+    """In quotes when it is not a classic one."""
     return name if _PLAIN_LABEL.fullmatch(name) else quote(name)

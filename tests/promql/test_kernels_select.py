@@ -55,7 +55,7 @@ def slow_smoothed(samples: SampleBlock, end: int, lookback: int, row: int) -> fl
     ts, value = before[-1]
     if ts == end or not after:
         return value
-    return value + (after[0][1] - value) * ((end - ts) / (after[0][0] - ts))
+    return value + (after[0][1] - value) * (end - ts) / (after[0][0] - ts)
 
 
 def same(wanted: float | None, value: float, present: bool) -> bool:

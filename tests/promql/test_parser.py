@@ -399,5 +399,7 @@ def test_not_a_number_equals_itself_in_trees() -> None:
     assert first == second
 
 
-def test_strings_that_are_no_utf8_get_replacement_characters() -> None:
-    assert tree(r'"\xff"') == StringLiteral(value="�")
+def test_strings_that_are_no_utf8_keep_their_bytes_and_labels_get_replacement_characters() -> None:
+    assert tree(r'"\xff"') == StringLiteral(value="\udcff")
+    assert format_expr(tree(r'"\xff"')) == r'"\xff"'
+    assert tree(r'x{"\xff"="\xfe"}') == tree('x{"\ufffd"="\ufffd"}')

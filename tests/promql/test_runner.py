@@ -116,6 +116,58 @@ def test_values_expand() -> None:
     assert shown[12:] == ["nan", "-inf", "nan", "1000.0"]
 
 
+def test_start_times_expand() -> None:
+    (command,) = parse_test("load 30s\n  m@st _ _x2 -30s-1mx2 0 +1m 1ms-1sx1\n")
+    assert isinstance(command, Load)
+    assert command.series[0].values == [None, None, None, -30_000, -90_000, -150_000, 0, 60_000, 1, -999]
+
+
+OLD_WORDS = r"""
+load_with_nhcb 5m
+  b_bucket{le="1"} 0+1x3
+  {"my.metric", "a.b"="c d"} -1-2x3 _x2 stale 5 1e3+.5x2
+  {__name__="x",q='"'} inf NaN -Inf +inf nan
+
+# a comment
+eval instant at 5m {"my.metric", "a.b"="c d"}
+  {"my.metric", "a.b"="c d"} -3
+
+eval_ordered instant at 5m sort(b_bucket)
+  b_bucket{le="1"} 1
+
+eval_warn instant at 5m quantile(2, b_bucket)
+  {} Inf
+
+eval_info instant at 5m rate({"my.metric"}[10m])
+  {"a.b"="c d"} -0.01
+
+eval_fail instant at 5m b_bucket + on() {__name__=~".+"}
+  expected_fail_regexp found duplicate series .*
+
+eval_fail instant at 5m topk(NaN, b_bucket)
+  expected_fail_message Parameter value is NaN
+
+eval instant at 5m "\xff\t\u00e9"
+  expect string "\xff\té"
+
+eval instant at 5m 0x10 ^ 1_0
+  1099511627776
+
+eval range from 0 to 15m step 5m b_bucket{le!="2"}
+  b_bucket{le="1"} 0 1 2 3
+"""
+
+
+async def test_takes_the_old_words_of_the_language(engine: Engine) -> None:
+    """`eval_…` commands, `load_with_nhcb`, quoted names, comments, Go's escapes."""
+    assert await run_test(OLD_WORDS, engine) == 9
+
+
+def test_native_histograms_are_refused_by_name() -> None:
+    with pytest.raises(TestSyntaxError, match="native histograms are not evaluated yet"):
+        parse_test("load 1m\n  m {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x3\n")
+
+
 def test_stale_markers_keep_their_bits() -> None:
     (command,) = parse_test("load 1m\n  m NaN stale\n")
     assert isinstance(command, Load)

@@ -7,13 +7,12 @@ from itertools import islice
 import numpy as np
 
 from promlike.errors import BadRequest, QueryError
-from promlike.model.blocks import Int32
-from promlike.model.frame import LabelFrame, group_rows, intern_all
-from promlike.model.labels import METRIC_NAME
+from promlike.model.blocks import Bool, Int32
+from promlike.model.frame import group_rows, intern_all
+from promlike.model.labels import METRIC_NAME, valid_utf8
 from promlike.model.matchers import compile_regex
 from promlike.promql.calls import arguments
 from promlike.promql.context import CallContext, Evaluator
-from promlike.promql.names import SAME_LABELS
 from promlike.promql.vector import Value, VectorValue
 
 
@@ -21,12 +20,13 @@ def label_replace(context: CallContext, args: list[Value]) -> VectorValue:
     """`label_replace(v, dst, replacement, src, regex)`: set dst where the regex matches the whole of src."""
     vector = arguments.vector(args, 0)
     target, replacement, source, pattern = arguments.strings(args, 1)
+    replacement = valid_utf8(replacement)
     try:
         regex = compile_regex(pattern)
     except (BadRequest, UnicodeEncodeError) as error:  # a pattern may hold bytes that are no UTF-8, as surrogates
-        raise QueryError(f"invalid regular expression in label_replace(): {pattern}") from error
+        raise QueryError(f"invalid regular expression in label_replace(): {valid_utf8(pattern)}") from error
     if not _is_label_name(target):
-        raise QueryError(f"invalid destination label name in label_replace(): {target}")
+        raise QueryError(f"invalid destination label name in label_replace(): {valid_utf8(target)}")
     template = Template.parse(replacement, dict(regex.groupindex))
 
     column = vector.labels.column(source)
@@ -45,11 +45,12 @@ def label_join(context: CallContext, args: list[Value]) -> VectorValue:
     """`label_join(v, dst, separator, src…)`: set dst to the values of the sources, joined."""
     vector = arguments.vector(args, 0)
     target, separator, *sources = arguments.strings(args, 1)
+    separator = valid_utf8(separator)
     for source in sources:
         if not _is_label_name(source):
-            raise QueryError(f"invalid source label name in label_join(): {source}")
+            raise QueryError(f"invalid source label name in label_join(): {valid_utf8(source)}")
     if not _is_label_name(target):
-        raise QueryError(f"invalid destination label name in label_join(): {target}")
+        raise QueryError(f"invalid destination label name in label_join(): {valid_utf8(target)}")
     rows = np.column_stack([vector.labels.column(source) for source in sources]) if sources else np.zeros((len(vector), 1), np.int32)
     groups, first = group_rows(np.ascontiguousarray(rows))
     text = context.symbols.text
@@ -61,20 +62,9 @@ def label_join(context: CallContext, args: list[Value]) -> VectorValue:
     return _relabelled(vector, target, codes, drop_name)
 
 
-def _relabelled(
-    vector: VectorValue, target: str, codes: Int32, drop_name: "np.ndarray[tuple[int], np.dtype[np.bool_]] | None"
-) -> VectorValue:
-    """The vector with new values of one label. Raise QueryError where two series with samples have the same labels now."""
-    result = VectorValue(labels=vector.labels.with_column(target, codes), block=vector.block, drop_name=drop_name)
-    shown = result.labels.take(np.any(vector.block.present, axis=1))
-    if has_duplicates(shown):
-        raise QueryError(SAME_LABELS)
-    return result
-
-
-def has_duplicates(labels: LabelFrame) -> bool:
-    _, first = labels.groups()
-    return len(first) < len(labels)
+def _relabelled(vector: VectorValue, target: str, codes: Int32, drop_name: Bool | None) -> VectorValue:
+    """The vector with new values of one label."""
+    return VectorValue(labels=vector.labels.with_column(target, codes), block=vector.block, drop_name=drop_name)
 
 
 def _is_label_name(name: str) -> bool:

@@ -72,7 +72,7 @@ def select_smoothed(
                 continue
             value = values[before]
             if ts[before] != end and at < last and ts[at] <= end + lookback:
-                value += (values[at] - value) * (float(end - ts[before]) / float(ts[at] - ts[before]))
+                value += (values[at] - value) * float(end - ts[before]) / float(ts[at] - ts[before])
             out[series, step] = value
             present[series, step] = True
 

@@ -3,14 +3,14 @@
 from lark import Token
 
 from promlike.errors import BadRequest
-from promlike.model.labels import METRIC_NAME, quote
+from promlike.model.labels import METRIC_NAME, quote, valid_utf8
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.promql.aggregations import AGGREGATIONS
 from promlike.promql.ast import Aggregate, Call, Expr, NumberLiteral, Paren, Span, StringLiteral, ValueType, VectorSelector
 from promlike.promql.functions import FUNCTIONS, RENAMED
 from promlike.promql.literals import unquote
 from promlike.promql.position import SyntaxProblem
-from promlike.promql.printer import format_matcher
+from promlike.promql.printer import format_label
 from promlike.promql.tree.parts import (
     Arguments,
     Braces,
@@ -64,17 +64,18 @@ class OperandRules:
             raise _two_names(names[0], names[1], start_of(left))
         right = rest[-1]
         end = end_of(right) if isinstance(right, Token) else start_of(left)
-        # In one order, as Prometheus prints them: selectors that differ in order alone are equal.
-        return Braces(tuple(sorted(matchers, key=format_matcher)), start_of(left), end)
+        # In one order, as Prometheus prints them: selectors that differ in the order of their labels alone are equal. Conditions on one
+        # label stay as written, because absent() looks at that.
+        return Braces(tuple(sorted(matchers, key=lambda matcher: format_label(matcher.name))), start_of(left), end)
 
     @inline
     def matcher(self, name: Token, op: Token | None = None, value: Token | None = None) -> Matcher | QuotedName:
         start = start_of(name)
-        text = unquote(str(name), start) if name.type == "STRING" else str(name)
+        text = valid_utf8(unquote(str(name), start)) if name.type == "STRING" else str(name)
         if op is None or value is None:
             return QuotedName(Matcher(METRIC_NAME, MatchOp.EQUAL, text))
         try:
-            return Matcher(text, MatchOp(str(op)), unquote(str(value), start_of(value)))
+            return Matcher(text, MatchOp(str(op)), valid_utf8(unquote(str(value), start_of(value))))
         except BadRequest as error:
             raise SyntaxProblem(str(error), start) from error
 
@@ -119,7 +120,7 @@ class OperandRules:
 
     @inline
     def label(self, token: Token) -> str:
-        name = unquote(str(token), start_of(token)) if token.type == "STRING" else str(token)
+        name = valid_utf8(unquote(str(token), start_of(token))) if token.type == "STRING" else str(token)
         if not name:
             raise SyntaxProblem('invalid label name for grouping: ""', start_of(token))
         return name
