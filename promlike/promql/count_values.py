@@ -7,7 +7,7 @@ import numpy as np
 from promlike.errors import QueryError
 from promlike.model.blocks import Float64, Int32, StepBlock
 from promlike.model.frame import group_rows
-from promlike.model.labels import quote
+from promlike.model.labels import METRIC_NAME, quote
 from promlike.promql import ast
 from promlike.promql.execution import Execution
 from promlike.promql.grouping import Grouping
@@ -24,7 +24,9 @@ def count_values(run: Execution, label: str, node: ast.Aggregate, vector: Vector
     keys = np.ascontiguousarray(np.column_stack((grouping.groups[rows], codes)).astype(np.int32))
     cells, first = group_rows(keys)
     group = keys[first, 0]
-    labels = grouping.labels.take(group).with_column(label, np.ascontiguousarray(keys[first, 1]))
+    labels = grouping.labels.take(group)
+    if not (node.without and label in (METRIC_NAME, *node.grouping)):
+        labels = labels.with_column(label, np.ascontiguousarray(keys[first, 1]))
     results, first_result = labels.groups()
     width = vector.block.values.shape[1]
     run.budget.hold(len(first_result) * width, len(first_result) * width * 8)

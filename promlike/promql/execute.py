@@ -11,11 +11,12 @@ from promlike.promql.aggregate import aggregation
 from promlike.promql.binary import binary, unary
 from promlike.promql.budget import CELL_BYTES
 from promlike.promql.calls.table import EVALUATORS
+from promlike.promql.check import value_type
 from promlike.promql.context import CallContext
 from promlike.promql.execution import Execution
 from promlike.promql.functions import FUNCTIONS
 from promlike.promql.info import info
-from promlike.promql.names import drop_name, unique
+from promlike.promql.names import drop_name, refuse_same_without_name, unique
 from promlike.promql.selectors import matrix_selector, sample_times, start_times, vector_selector
 from promlike.promql.shape import strip_parens
 from promlike.promql.subquery import subquery
@@ -37,9 +38,12 @@ def string(run: Execution, node: ast.StringLiteral, grid: StepGrid) -> StringVal
 
 def call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
     value = _evaluate_call(run, node, grid)
-    if isinstance(value, VectorValue) and FUNCTIONS[node.function].drops_name:
-        return drop_name(value, delayed=run.features.promql_delayed_name_removal)
-    return value
+    if not isinstance(value, VectorValue) or not FUNCTIONS[node.function].drops_name:
+        return value
+    delayed = run.features.promql_delayed_name_removal
+    if not delayed and any(value_type(arg) is ast.ValueType.MATRIX for arg in node.args):
+        refuse_same_without_name(value)
+    return drop_name(value, delayed=delayed)
 
 
 def _evaluate_call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:

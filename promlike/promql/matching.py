@@ -59,7 +59,11 @@ def vector_matching(run: Execution, node: ast.Binary, op: int, left: VectorValue
     block = _compute(run, op, mode, lhs[0].value.block, lhs[1], rhs[0].value.block, rhs[1])
     labels = _result_labels(many.value.labels.take(many_rows), one, one_rows, matching, drops_name=op < match.EQL)
     groups = many.groups[many_rows]
-    _check_result(labels, groups, block, matching)
+    if matching.card is ast.Card.ONE_TO_ONE:
+        met = many.value.block.present[many_rows] & one.value.block.present[one_rows] if mode == match.FILTER_LEFT else block.present
+        _check_one_to_one(groups, met)
+    else:
+        _check_unique(labels, groups, block)
     kept = None if many.value.drop_name is None or op < match.EQL else many.value.drop_name[many_rows]
     result = unique(VectorValue(labels=labels, block=block, drop_name=kept))
     return drop_name(result, delayed=run.features.promql_delayed_name_removal) if node.bool_modifier else result
@@ -168,13 +172,15 @@ def _result_labels(many: LabelFrame, one: _Side, one_rows: Int64, matching: ast.
     return labels
 
 
-def _check_result(labels: LabelFrame, groups: Int32, block: StepBlock, matching: ast.Matching) -> None:
-    """Raise QueryError when a group (`groups int32[P]`) has two results, in one-to-one matching, or two with the same labels otherwise."""
+def _check_one_to_one(groups: Int32, met: Bool) -> None:
+    """Raise QueryError when a group (`groups int32[P]`) has two pairs that met (`met bool[P,T]`) at a step, whatever came out of them."""
+    if len(groups) and int(np.bincount(groups).max()) > 1 and _first_overlap(met, groups) is not None:
+        raise QueryError(NOT_ONE_TO_ONE)
+
+
+def _check_unique(labels: LabelFrame, groups: Int32, block: StepBlock) -> None:
+    """Raise QueryError when a group (`groups int32[P]`) has two results with the same labels at a step."""
     if len(groups) == 0:
-        return
-    if matching.card is ast.Card.ONE_TO_ONE:
-        if int(np.bincount(groups).max()) > 1 and _first_overlap(block.present, groups) is not None:
-            raise QueryError(NOT_ONE_TO_ONE)
         return
     keys, first = group_rows(np.ascontiguousarray(np.column_stack((groups, labels.codes))))
     if len(first) < len(groups) and _first_overlap(block.present, keys) is not None:

@@ -29,6 +29,18 @@ def drop_name(value: VectorValue, *, delayed: bool) -> VectorValue:
     return bare if without is value.labels or _same_everywhere(named) else unique(bare)
 
 
+def refuse_same_without_name(value: VectorValue) -> None:
+    """Raise QueryError where two series will have the same labels without their names, even when they are never present together.
+
+    Prometheus is that strict with what functions make of range vectors, and only there.
+    """
+    if not _same_everywhere(value.labels.keep(NAME_LABELS).codes):
+        present: Bool = np.any(value.block.present, axis=1)
+        shown = value.labels.take(present).drop(NAME_LABELS)
+        if len(shown.groups()[1]) < len(shown):
+            raise QueryError(SAME_LABELS)
+
+
 def resolve(value: VectorValue) -> VectorValue:
     """Drop the names of the marked series, at the end of a query."""
     labels = resolved_labels(value.labels, value.drop_name)

@@ -41,7 +41,13 @@ def pick(run: Execution, node: ast.Aggregate, param: Float64, operand: Callable[
     picked = VectorValue(labels=vector.labels, block=StepBlock(values=block.values, present=chosen), drop_name=vector.drop_name)
     if len(param) == 1 and node.op != "limitk":
         return picked.take(_ranked(block.values[:, 0] * sign, chosen[:, 0], grouping, position))
-    return picked.take(np.nonzero(chosen.any(axis=1))[0])
+    return picked.take(_by_group(chosen, grouping))
+
+
+def _by_group(chosen: Bool, grouping: Grouping) -> Int64:
+    """The rows chosen at any step, group by group."""
+    rows = np.nonzero(chosen.any(axis=1))[0]
+    return rows[np.argsort(grouping.groups[rows], kind="stable")]
 
 
 def _ranked(values: Float64, chosen: Bool, grouping: Grouping, position: Int64) -> Int64:
@@ -78,7 +84,7 @@ def limit_ratio(run: Execution, node: ast.Aggregate, param: Float64, operand: Ca
     ratios = np.clip(param, -1.0, 1.0)
     places = (label_hashes(vector.labels) / float(2**64 - 1)).reshape(-1, 1)
     chosen = np.where(ratios >= 0, places < ratios, places >= 1.0 + ratios) & vector.block.present
-    return vector.with_values(vector.block.values, chosen).take(np.nonzero(chosen.any(axis=1))[0])
+    return vector.with_values(vector.block.values, chosen).take(_by_group(chosen, Grouping.of(vector.labels, node)))
 
 
 def label_hashes(labels: LabelFrame) -> Float64:
