@@ -94,7 +94,8 @@ class RemoteWriteReceiver:
         if samples:
             result = await self._sink.append(decoded.refs, decoded.ts_ms, decoded.values)
             if result.rejected:
-                problems = [*problems, f"{result.rejected} of {samples} samples have times that storage does not take"]
+                refusal = f"; the first: {result.refusal}" if result.refusal else ""
+                problems = [*problems, f"{result.rejected} of {samples} samples have times that storage does not take{refusal}"]
                 self.counters.rejected_by_storage += result.rejected
         if decoded.metadata:
             await self._sink.set_metadata(decoded.metadata)

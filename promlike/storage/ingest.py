@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ from promlike.storage.wal import WalCommitter
 from promlike.storage.wal_records import encode_metadata, encode_samples, encode_series
 
 T = TypeVar("T")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SERIES_AT_ONCE = 1000
 """So many new series go to the WAL without waiting for a sample of theirs, for the same reason as below."""
@@ -73,7 +76,7 @@ class Ingest:
 
     async def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         """See `SampleSink.append`."""
-        refs, ts_ms, values, rejected = self._in_bounds(refs, ts_ms, values)
+        refs, ts_ms, values, rejected, refusal = self._in_bounds(refs, ts_ms, values)
         appended = duplicates = overwritten = 0
         for start in range(0, len(refs), SAMPLES_AT_ONCE):
             part = slice(start, start + SAMPLES_AT_ONCE)
@@ -81,7 +84,7 @@ class Ingest:
             appended += result.appended
             duplicates += result.duplicates
             overwritten += result.overwritten
-        return AppendResult(appended=appended, duplicates=duplicates, overwritten=overwritten, rejected=rejected)
+        return AppendResult(appended=appended, duplicates=duplicates, overwritten=overwritten, rejected=rejected, refusal=refusal)
 
     async def _append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         self._wal.check_room()
@@ -200,23 +203,34 @@ class Ingest:
         self._counters.series_rejected[RejectReason.TOO_MANY_SERIES] += 1
         raise SampleRejected(RejectReason.TOO_MANY_SERIES, message)
 
-    def _in_bounds(self, refs: Int32, ts_ms: Int64, values: Float64) -> tuple[Int32, Int64, Float64, int]:
-        """The samples that are neither too old nor too far ahead, as kernels take them, and how many were left out."""
+    def _in_bounds(self, refs: Int32, ts_ms: Int64, values: Float64) -> tuple[Int32, Int64, Float64, int, str]:
+        """The samples that are neither too old nor too far ahead, as kernels take them; how many were left out, and why the first was."""
         refs = np.require(refs, np.int32, ["C", "W"])
         ts_ms = np.require(ts_ms, np.int64, ["C", "W"])
         values = np.require(values, np.float64, ["C", "W"])
         if not len(refs):
-            return refs, ts_ms, values, 0
+            return refs, ts_ms, values, 0, ""
         now, options = self._now_ms(), self._options
         oldest = now - options.retention_ms if options.retention_ms else -(2**63)
         newest = now + options.future_limit_ms if options.future_limit_ms else 2**63 - 1
         if ts_ms.min() >= oldest and ts_ms.max() <= newest:
-            return refs, ts_ms, values, 0
+            return refs, ts_ms, values, 0, ""
         old, ahead = ts_ms < oldest, ts_ms > newest
         self._counters.samples_rejected[RejectReason.TOO_OLD] += int(old.sum())
         self._counters.samples_rejected[RejectReason.TOO_FAR_IN_FUTURE] += int(ahead.sum())
         keep = ~(old | ahead)
-        return refs[keep], ts_ms[keep], values[keep], len(keep) - int(keep.sum())
+        first = int(np.argmin(keep))
+        limit = f"before {_utc(oldest)}, where retention ends" if old[first] else f"after {_utc(newest)}, too far ahead of now"
+        refusal = f"{format_labels(self._index.labels_of(int(refs[first])))} at {_utc(int(ts_ms[first]))}: {limit}"
+        return refs[keep], ts_ms[keep], values[keep], len(keep) - int(keep.sum()), refusal
+
+
+def _utc(ms: int) -> str:
+    """A time for messages; what no calendar has is given as milliseconds."""
+    try:
+        return (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
+    except OverflowError:
+        return f"{ms} ms"
 
 
 def _not_written(error: OSError) -> StorageUnavailable:

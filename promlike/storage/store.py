@@ -60,12 +60,16 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppendResult:
-    """What became of N samples: `duplicates` were there already with the same value, `overwritten` replaced another value."""
+    """What became of N samples: `duplicates` were there already with the same value, `overwritten` replaced another value.
+
+    `refusal` tells of the first rejected sample its series, its time and the limit.
+    """
 
     appended: int
     duplicates: int = 0
     overwritten: int = 0
     rejected: int = 0
+    refusal: str = ""
 
 
 class SampleSink(Protocol):

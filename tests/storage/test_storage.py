@@ -110,9 +110,12 @@ async def test_counts_of_an_append_leave_out_what_is_rejected(benches: Benches) 
             ("a", NOW_MS + 60_001, 4.0),
         ]
     )
-    assert result == AppendResult(appended=2, duplicates=1, rejected=2)
+    refusal = '{__name__="up", instance="a"} at 2023-11-14T21:13:19.999+00:00: before 2023-11-14T21:13:20.000+00:00, where retention ends'
+    assert result == AppendResult(appended=2, duplicates=1, rejected=2, refusal=refusal)
     assert bench.storage.counters.samples_rejected == {RejectReason.TOO_OLD: 1, RejectReason.TOO_FAR_IN_FUTURE: 1}
-    assert await bench.append([("a", 0, 1.0)]) == AppendResult(appended=0, rejected=1)
+    ahead = await bench.append([("a", NOW_MS + 2**60, 1.0)])
+    assert (ahead.appended, ahead.rejected) == (0, 1)
+    assert ahead.refusal.endswith(f"at {NOW_MS + 2**60} ms: after 2023-11-14T22:14:20.000+00:00, too far ahead of now")
     assert await bench.append([]) == AppendResult(appended=0)
 
 
