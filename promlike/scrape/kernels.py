@@ -1,8 +1,8 @@
 """The kernel that reads an exposition: one pass over its text, series found by their bytes.
 
 A body is `uint8[n + PADDING]`, the padding zero, so that looking a few bytes ahead needs no bound of its own. Indices into bytes are
-unsigned, as in `remote_write/kernels.py`, whose table of series (slots, entries, used, arena) is read here too. The functions that read that
-table stand here again, because Numba's on-disk cache notices changes of a kernel's own file only.
+unsigned, as in `remote_write/kernels.py`, whose table of series (slots, entries, used, arena) is read here too. The functions that read
+that table stand here again, because Numba's on-disk cache notices changes of a kernel's own file only.
 """
 
 import numpy as np
