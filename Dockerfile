@@ -7,7 +7,9 @@ RUN python -m venv /opt/promlike && /opt/promlike/bin/pip install --no-cache-dir
 # Numba finds a compiled kernel by CPU, by path and by the source's time stamp: a generic CPU is the same on every machine the image runs
 # on, and whole seconds survive the image's layers.
 ENV NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/promlike/kernels
-RUN find /opt/promlike -name '*.py' -exec touch -d @1700000000 {} + && /opt/promlike/bin/python -c 'from promlike.kernel import compile_kernels; print(compile_kernels(), "kernels")'
+RUN cd /opt/promlike/lib/python3.13/site-packages && find promlike -name '*.py' -exec touch -d @1700000000 {} + && \
+    /opt/promlike/bin/python -m compileall -q promlike && \
+    /opt/promlike/bin/python -c 'from promlike.kernel import compile_kernels; print(compile_kernels(), "kernels")'
 
 FROM python:3.13-slim
 RUN useradd --system --uid 65532 --home-dir /data --shell /usr/sbin/nologin promlike && install -d -o promlike -g promlike /data /etc/promlike
