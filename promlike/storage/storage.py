@@ -59,6 +59,12 @@ class Storage:
 
     async def open(self, progress: Callable[[str], None] = log.info) -> None:
         """Open the store, load its series, replay the WAL. `progress` gets a line for each step. Raises StorageError."""
+        try:
+            await self._open(progress)
+        except OSError as error:
+            raise StorageError(f"storage cannot be opened: {error}") from error
+
+    async def _open(self, progress: Callable[[str], None]) -> None:
         started = time.monotonic()
         folder = self.options.data_dir / "wal"
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type information
 import pytest
 
 from promlike.errors import StorageError, StorageUnavailable
+from promlike.storage.duckdb import write
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.store import Store
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, up
@@ -66,8 +68,37 @@ async def test_a_file_of_another_schema_is_refused(stores: Stores, tmp_path: Pat
 
 async def test_a_file_that_another_process_holds_is_unavailable(stores: Stores, tmp_path: Path) -> None:
     (tmp_path / "promlike.duckdb").mkdir()
-    with pytest.raises(StorageUnavailable, match="open its file"):
+    with pytest.raises(StorageUnavailable, match=r"cannot open .*promlike\.duckdb"):
         await stores()
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "block", "no database"])
+async def test_a_damaged_file_is_named(stores: Stores, tmp_path: Path, damage: str) -> None:
+    store = await stores()
+    await store.write(batch({0: [(START_MS, 1.5)]}, series=records("a")))
+    await store.close()
+    path = tmp_path / "promlike.duckdb"
+    data = bytearray(path.read_bytes())
+    if damage == "header":
+        data[4096:12288] = bytes(8192)
+    elif damage == "block":
+        data[20_000:20_100] = bytes(100)
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"no database" * 1000 if damage == "no database" else data)
+    with pytest.raises(StorageError, match=r"cannot open .*promlike\.duckdb"):
+        await stores()
+
+
+def test_a_statement_that_fails_is_not_hidden_by_what_follows() -> None:
+    with duckdb.connect() as connection:
+        for _ in range(2):
+            connection.execute("BEGIN")
+            with pytest.raises(duckdb.Error, match="gone wrong"):
+                write._insert(connection, pa.table({"a": [1]}), "SELECT error('gone wrong') FROM incoming")
+            connection.execute("ROLLBACK")
+        connection.execute("BEGIN")
+        write._insert(connection, pa.table({"a": [7]}), "CREATE TABLE kept AS SELECT a FROM incoming")
+        connection.execute("COMMIT")
+        assert connection.execute("SELECT a FROM kept").fetchall() == [(7,)]
 
 
 async def test_late_samples_of_a_batch_may_touch_its_own_samples(stores: Stores) -> None:

@@ -50,7 +50,7 @@ class DuckDBStore:
 
     async def open(self) -> None:
         """See `Store.open`. A file of a newer promlike is refused."""
-        await self._on_writer("open its file", self._connect)
+        await self._on_writer(f"open {self._path}", self._connect)
 
     async def close(self) -> None:
         if self._closed:

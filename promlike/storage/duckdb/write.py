@@ -153,10 +153,11 @@ def _put_state(connection: duckdb.DuckDBPyConnection, key: str, value: int) -> N
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: pa.Table, *statements: str) -> None:
-    """Run statements that read `table` under the name `incoming`."""
+    """Run statements that read `table` under the name `incoming`.
+
+    When one fails the name stays, for the caller's ROLLBACK: taking it back in a transaction that failed would fail too and hide the cause.
+    """
     connection.register("incoming", table)
-    try:
-        for statement in statements:
-            connection.execute(statement)
-    finally:
-        connection.unregister("incoming")
+    for statement in statements:
+        connection.execute(statement)
+    connection.unregister("incoming")
