@@ -35,7 +35,9 @@ def resolve(duration: DurationExpr, *, start_ms: int, end_ms: int, step_ms: int,
     try:
         return _in_ms(duration, named.__getitem__, positive)
     except SyntaxProblem as problem:
-        raise QueryError(problem.message) from problem
+        # Prometheus says where the whole duration stands, in bytes of the text, when its value does not fit, and nothing otherwise.
+        place = "" if problem.message.endswith("by zero") else f"{duration.span.start}:{duration.span.end}: "
+        raise QueryError(place + problem.message) from problem
 
 
 def check_constant(duration: DurationExpr, *, positive: bool) -> None:
@@ -66,7 +68,8 @@ def _in_ms(duration: DurationExpr, named: _Named, positive: bool) -> int:
     seconds = _seconds(duration, named)
     if not abs(seconds) < MAX_SECONDS:
         raise SyntaxProblem("duration out of range", duration.span.start)
-    ms = round(seconds * 1000)
+    # Half a millisecond goes away from zero, as in Go.
+    ms = int(math.copysign(math.floor(abs(seconds) * 1000 + 0.5), seconds))
     if positive and ms <= 0:
         raise SyntaxProblem("duration must be greater than 0", duration.span.start)
     return ms

@@ -18,7 +18,8 @@ def milliseconds(text: str, *, positive: bool = False, step_ms: int = 5000) -> i
 RESOLVED = [
     ("5m", 300_000),
     ("1.5", 1500),
-    ("0.0005+1", 1000),
+    ("0.0005+1", 1001),
+    ("0.0025*1", 3),
     ("60*30", 1_800_000),
     ("2m*(10+5)", 1_800_000),
     ("24m+((1.5*2m)+2m)", 1_740_000),
@@ -47,11 +48,11 @@ def test_resolved(text: str, expected: int) -> None:
 REFUSED = [
     ("1/(step()-5)", "division by zero"),
     ("1%(step()-5)", "modulo by zero"),
-    ("step()-5", "duration must be greater than 0"),
-    ("-step()", "duration must be greater than 0"),
-    ("step()*1e12", "duration out of range"),
-    ("(step()*10)^1000", "duration out of range"),
-    ("(-step())^0.5", "duration out of range"),
+    ("step()-5", "2:10: duration must be greater than 0"),
+    ("-step()", "2:9: duration must be greater than 0"),
+    ("step()*1e12", "2:13: duration out of range"),
+    ("(step()*10)^1000", "2:18: duration out of range"),
+    ("(-step())^0.5", "2:15: duration out of range"),
 ]
 
 
