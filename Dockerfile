@@ -5,7 +5,7 @@ COPY pyproject.toml README.md ./
 COPY promlike promlike
 RUN python -m venv /opt/promlike && /opt/promlike/bin/pip install --no-cache-dir .
 # Numba finds a compiled kernel by CPU, by path and by the source's time stamp: a generic CPU is the same on every machine the image runs
-# on, and whole seconds survive the image's layers.
+# on (and costs a third of the decoder's speed, by `python -m bench.decode`), and whole seconds survive the image's layers.
 ENV NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/promlike/kernels
 RUN cd /opt/promlike/lib/python3.13/site-packages && find promlike -name '*.py' -exec touch -d @1700000000 {} + && \
     /opt/promlike/bin/python -m compileall -q promlike && \
