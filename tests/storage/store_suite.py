@@ -1,7 +1,8 @@
 """What every `Store` must do. A test module subclasses `StoreSuite` and provides the fixture `stores`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
@@ -18,6 +19,23 @@ Stores = Callable[[], Awaitable[Store]]
 """Opens a store on the same data each time it is called; the fixture closes them."""
 
 Samples = dict[int, list[tuple[int, float]]]
+
+
+@asynccontextmanager
+async def stores_of(make: Callable[[], Store]) -> AsyncIterator[Stores]:
+    """Stores that `make` makes, of which one at a time is open."""
+    opened: list[Store] = []
+
+    async def open_store() -> Store:
+        for store in opened:
+            await store.close()
+        opened.append(make())
+        await opened[-1].open()
+        return opened[-1]
+
+    yield open_store
+    for store in opened:
+        await store.close()
 
 
 def up(instance: str, **more: str) -> Labels:

@@ -10,25 +10,13 @@ import pytest
 from promlike.errors import StorageError, StorageUnavailable
 from promlike.storage.duckdb import write
 from promlike.storage.duckdb.store import DuckDBStore
-from promlike.storage.store import Store
-from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, up
+from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, stores_of, up
 
 
 @pytest.fixture
 async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    opened: list[DuckDBStore] = []
-
-    async def open_store() -> Store:
-        for store in opened:
-            await store.close()
-        store = DuckDBStore(tmp_path / "promlike.duckdb")
-        opened.append(store)
-        await store.open()
-        return store
-
-    yield open_store
-    for store in opened:
-        await store.close()
+    async with stores_of(lambda: DuckDBStore(tmp_path / "promlike.duckdb")) as opening:
+        yield opening
 
 
 class TestDuckDBStore(StoreSuite):

@@ -11,11 +11,11 @@ import pytest
 from promlike.errors import StorageError, StorageUnavailable
 from promlike.model.blocks import STALE_NAN
 from promlike.model.labels import labels
-from promlike.storage.store import Metadata, SeriesRecord, Store
+from promlike.storage.store import Metadata, SeriesRecord
 from promlike.storage.timescale.copy import HEADER, TRAILER, decode_rows, encode_rows
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.postgres import Postgres, timescaledb
-from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records
+from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, stores_of
 
 _databases = count()
 
@@ -38,19 +38,8 @@ async def database(server: Postgres) -> str:
 
 @pytest.fixture
 async def stores(database: str) -> AsyncIterator[Stores]:
-    opened: list[TimescaleStore] = []
-
-    async def open_store() -> Store:
-        for store in opened:
-            await store.close()
-        store = TimescaleStore(database)
-        opened.append(store)
-        await store.open()
-        return store
-
-    yield open_store
-    for store in opened:
-        await store.close()
+    async with stores_of(lambda: TimescaleStore(database)) as opening:
+        yield opening
 
 
 class TestTimescaleStore(StoreSuite):
