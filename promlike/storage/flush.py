@@ -12,7 +12,8 @@ import numpy as np
 from promlike.errors import StorageError
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.counters import StorageCounters
-from promlike.storage.head import Head, HeadSnapshot
+from promlike.storage.head import Head
+from promlike.storage.head_snapshot import HeadSnapshot
 from promlike.storage.ingest import Ingest
 from promlike.storage.memory import release_freed
 from promlike.storage.options import StorageOptions

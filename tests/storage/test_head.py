@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import STALE_NAN, Float64, Int32, Int64, SampleBlock, StepGrid
 from promlike.storage.arrange import arrange
-from promlike.storage.head import Head, HeadRead, HeadSnapshot
+from promlike.storage.head import Head, HeadRead
 from promlike.storage.head_kernels import BLOCK
+from promlike.storage.head_snapshot import HeadSnapshot
 from promlike.storage.merge import merge_blocks
 
 EVERYTHING = (-(2**63), 2**63 - 1)
