@@ -11,6 +11,9 @@ from promlike.api.envelope import Answer, truncated
 from promlike.model.blocks import SampleBlock
 from promlike.promql.result import Matrix, QueryResult, QueryStats, Value, Vector
 
+MOST_ANNOTATIONS = 10
+"""So many warnings, and so many infos, an answer shows in full."""
+
 INLINE_BELOW = 256
 """Values with fewer samples are encoded on the event loop, in less time than a switch to a thread takes."""
 
@@ -21,7 +24,19 @@ async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms:
     parts = encode_value(value) if _samples(value) < INLINE_BELOW else await asyncio.to_thread(encode_value, value)
     if stats:
         parts += [b',"stats":', orjson.dumps(_stats(result.stats, times_ms, per_step=stats == "all"))]
-    return Answer(data=[b"{", *parts, b"}"], warnings=result.warnings + truncated(is_cut), infos=result.infos)
+    return Answer(
+        data=[b"{", *parts, b"}"],
+        warnings=_shown(result.warnings, "warning") + truncated(is_cut),
+        infos=_shown(result.infos, "info"),
+    )
+
+
+def _shown(annotations: tuple[str, ...], kind: str) -> tuple[str, ...]:
+    """The first of them, and how many more there are."""
+    omitted = len(annotations) - MOST_ANNOTATIONS
+    if omitted <= 0:
+        return annotations
+    return (*annotations[:MOST_ANNOTATIONS], f"{omitted} more {kind} annotations omitted")
 
 
 def cut(value: Value, limit: int) -> tuple[Value, bool]:

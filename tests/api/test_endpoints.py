@@ -325,3 +325,11 @@ async def test_the_status_page_stands_under_the_prefix(open_client: Client) -> N
     assert b"promlike" in body
     status, _, headers = await open_client.request("GET", "/")
     assert (status, headers["Location"]) == (302, "/prom/")
+
+
+async def test_an_answer_shows_ten_warnings_and_how_many_more_there_are(client: Client) -> None:
+    query = " or ".join(f"quantile({number}, vector(1))" for number in range(2, 15))
+    answer = await client.get("query", query=query, time="0")
+    assert len(answer["warnings"]) == 11
+    assert answer["warnings"][0] == "PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"
+    assert answer["warnings"][-1] == "3 more warning annotations omitted"
