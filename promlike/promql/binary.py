@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from promlike.model.blocks import Float64, Int64, StepBlock, StepGrid
+from promlike.model.blocks import Float64, StepBlock, StepGrid
 from promlike.promql import ast
 from promlike.promql.execution import Execution
 from promlike.promql.kernels import match
-from promlike.promql.matching import vector_matching
+from promlike.promql.matching import pairwise, vector_matching
 from promlike.promql.names import drop_name
 from promlike.promql.sets import SET_OPERATIONS
 from promlike.promql.vector import ScalarValue, Value, VectorValue
@@ -29,6 +29,7 @@ OPERATORS = {
 
 
 def unary(run: Execution, node: ast.Unary, grid: StepGrid) -> Value:
+    """A sign in front of a scalar or an instant vector."""
     value = run.evaluate(node.operand, grid)
     if node.op == "+":
         return value
@@ -40,6 +41,7 @@ def unary(run: Execution, node: ast.Unary, grid: StepGrid) -> Value:
 
 
 def binary(run: Execution, node: ast.Binary, grid: StepGrid) -> Value:
+    """An operator between scalars and instant vectors; scalars take part as blocks of one row."""
     left, right = run.evaluate(node.left, grid), run.evaluate(node.right, grid)
     if isinstance(left, VectorValue) and isinstance(right, VectorValue):
         operation = SET_OPERATIONS.get(node.op)
@@ -48,7 +50,8 @@ def binary(run: Execution, node: ast.Binary, grid: StepGrid) -> Value:
         return vector_matching(run, node, OPERATORS[node.op], left, right)
     if isinstance(left, ScalarValue) and isinstance(right, ScalarValue):
         mode = match.TRUTH if _is_comparison(node) else match.ARITHMETIC
-        block = _with_scalar(run, node, mode, _row(left), _row(right), np.zeros(1, np.int64), np.zeros(1, np.int64))
+        first = np.zeros(1, np.int64)
+        block = pairwise(run, OPERATORS[node.op], mode, _row(left), first, _row(right), first)
         return ScalarValue(values=block.values[0])
     return _vector_and_scalar(run, node, left, right)
 
@@ -66,26 +69,11 @@ def _vector_and_scalar(run: Execution, node: ast.Binary, left: Value, right: Val
         mode = match.TRUTH
     rows, still = np.arange(len(vector), dtype=np.int64), np.zeros(len(vector), np.int64)
     left_rows, right_rows = (rows, still) if vector is left else (still, rows)
-    block = _with_scalar(run, node, mode, *sides, left_rows, right_rows)
+    block = pairwise(run, OPERATORS[node.op], mode, sides[0], left_rows, sides[1], right_rows)
     result = VectorValue(labels=vector.labels, block=block, drop_name=vector.drop_name)
     if mode in (match.FILTER_LEFT, match.FILTER_RIGHT):
         return result
     return drop_name(result, delayed=run.features.promql_delayed_name_removal)
-
-
-def _with_scalar(
-    run: Execution, node: ast.Binary, mode: int, left: StepBlock, right: StepBlock, left_rows: Int64, right_rows: Int64
-) -> StepBlock:
-    op = OPERATORS[node.op]
-    values, present = run.allocate(len(left_rows), left.values.shape[1])
-
-    def part(low: int, high: int) -> None:
-        match.binary_rows(
-            op, mode, left.values, left.present, left_rows, right.values, right.present, right_rows, low, high, values, present
-        )
-
-    run.map_rows(part, len(left_rows), values.size)
-    return StepBlock(values=values, present=present)
 
 
 def _row(scalar: ScalarValue) -> StepBlock:

@@ -56,7 +56,7 @@ def vector_matching(run: Execution, node: ast.Binary, op: int, left: VectorValue
     many_rows, one_rows = _pairs(many.groups, one.groups, count)
     mode = match.ARITHMETIC if op < match.EQL else match.TRUTH if node.bool_modifier else match.FILTER_LEFT
     lhs, rhs = ((one, one_rows), (many, many_rows)) if swapped else ((many, many_rows), (one, one_rows))
-    block = _compute(run, op, mode, lhs[0].value.block, lhs[1], rhs[0].value.block, rhs[1])
+    block = pairwise(run, op, mode, lhs[0].value.block, lhs[1], rhs[0].value.block, rhs[1])
     labels = _result_labels(many.value.labels.take(many_rows), one, one_rows, matching, drops_name=op < match.EQL)
     groups = many.groups[many_rows]
     if matching.card is ast.Card.ONE_TO_ONE:
@@ -69,7 +69,8 @@ def vector_matching(run: Execution, node: ast.Binary, op: int, left: VectorValue
     return drop_name(result, delayed=run.features.promql_delayed_name_removal) if node.bool_modifier else result
 
 
-def _compute(run: Execution, op: int, mode: int, left: StepBlock, left_rows: Int64, right: StepBlock, right_rows: Int64) -> StepBlock:
+def pairwise(run: Execution, op: int, mode: int, left: StepBlock, left_rows: Int64, right: StepBlock, right_rows: Int64) -> StepBlock:
+    """`op` (of kernels.match, in one of its modes) on P pairs of rows: `left_rows`, `right_rows int64[P]` into the two blocks; P rows."""
     values, present = run.allocate(len(left_rows), left.values.shape[1])
 
     def part(low: int, high: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from promlike.config.scrape import ScrapeConfig
 from promlike.errors import PromlikeError, SampleRejected, StorageError
 from promlike.model.blocks import Int32
+from promlike.model.clock import wall_clock_ms
 from promlike.model.durations import format_duration
 from promlike.scrape.client import BodyTooLarge, HttpClient
 from promlike.scrape.ingest import Columns, Ingest, ScrapeReport
@@ -30,10 +31,6 @@ REPORT = ("up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_sam
 EXTRA_REPORT = ("scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes")
 
 Clock = Callable[[], int]
-
-
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True, kw_only=True)

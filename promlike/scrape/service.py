@@ -11,7 +11,8 @@ from prometheus_client.core import Metric
 
 from promlike.config.root import Config
 from promlike.config.scrape import ScrapeConfig
-from promlike.scrape.loop import Clock, wall_clock_ms
+from promlike.model.clock import wall_clock_ms
+from promlike.scrape.loop import Clock
 from promlike.scrape.own_metrics import collect
 from promlike.scrape.pool import Environment, Inherited, ScrapePool, stop
 from promlike.scrape.status import ActiveTarget, DroppedTarget, ScrapeCounters

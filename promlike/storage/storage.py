@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from promlike.errors import NotReady, StorageError
 from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.clock import wall_clock_ms
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
@@ -28,10 +29,6 @@ from promlike.storage.wal import WalCommitter, WalWriter
 log = logging.getLogger(__name__)
 
 __all__ = ["Storage", "StorageOptions"]
-
-
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Storage:
