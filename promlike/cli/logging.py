@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _LEVEL_NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error", logging.CRITICAL: "error"}
@@ -23,6 +24,13 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str
     if record.exc_info:
         fields["trace"] = formatter.formatException(record.exc_info)
     return fields
+
+
+class MalformedRequestFilter(logging.Filter):
+    """Leaves out what aiohttp logs about bytes that are no request: anybody can send them by the thousand, and each has a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -51,4 +59,5 @@ def configure_logging(*, level: str, log_format: str) -> None:
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(MalformedRequestFilter())
     logging.getLogger("numba").setLevel(logging.WARNING)

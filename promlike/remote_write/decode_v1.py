@@ -59,6 +59,10 @@ class Scratch:
         scratch.fit_rows(size // 16 + 64)
         return scratch
 
+    @property
+    def held_bytes(self) -> int:
+        return len(self.body) + 52 * len(self.refs)
+
     def fit_body(self, size: int) -> None:
         if len(self.body) < size + PADDING:
             self.body = np.empty(size + PADDING, np.uint8)
@@ -163,7 +167,9 @@ class DecoderV1:
         scratch = scan.scratch
         try:
             n = scan.samples
-            refs, ts_ms, values = scratch.refs[:n].copy(), scratch.ts_ms[:n].copy(), scratch.values[:n].copy()
+            refs, ts_ms, values = scratch.refs[:n], scratch.ts_ms[:n], scratch.values[:n]
+            if scratch.held_bytes <= KEEP_SCRATCH_BYTES:  # larger ones are not used again
+                refs, ts_ms, values = refs.copy(), ts_ms.copy(), values.copy()
             if not scan.spans:
                 return DecodedWrite(
                     refs=refs,
@@ -320,8 +326,7 @@ class DecoderV1:
         return scratch
 
     def _give_back(self, scratch: Scratch) -> None:
-        held = len(scratch.body) + 52 * len(scratch.refs)
-        if held <= KEEP_SCRATCH_BYTES and len(self._scratches) < KEPT_SCRATCHES:
+        if scratch.held_bytes <= KEEP_SCRATCH_BYTES and len(self._scratches) < KEPT_SCRATCHES:
             self._scratches.append(scratch)
 
 
