@@ -115,7 +115,7 @@ class LabelFrame:
         return np.zeros(len(self.codes), np.int32)
 
     def take(self, rows: Int64 | Int32 | Bool) -> "LabelFrame":
-        """The chosen series, by index or mask."""
+        """The chosen series, by `int64[K]` or `int32[K]` index or `bool[S]` mask."""
         return LabelFrame(names=self.names, codes=np.ascontiguousarray(self.codes[rows]), symbols=self.symbols)
 
     def keep(self, names: Collection[str]) -> "LabelFrame":

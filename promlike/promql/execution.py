@@ -84,7 +84,7 @@ class Execution:
         return value.value
 
     def allocate(self, rows: int, steps: int) -> tuple[Float64, Bool]:
-        """Arrays for a block, values and presence, after the budget agreed; their content is undefined."""
+        """A float64[S,T] and a bool[S,T] for the values and presence of a block, after the budget agreed; their content is undefined."""
         self.budget.hold(rows * steps, rows * steps * CELL_BYTES)
         return np.empty((rows, steps)), np.empty((rows, steps), np.bool_)
 

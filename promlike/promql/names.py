@@ -50,7 +50,7 @@ def resolve(value: VectorValue) -> VectorValue:
 
 
 def resolved_labels(labels: LabelFrame, marked: Bool | None) -> LabelFrame:
-    """The frame with the marked series' names dropped; the same object when none is."""
+    """The frame with the names of the series in `marked bool[S]` dropped; the same object when none is."""
     if marked is None or not marked.any():
         return labels
     if marked.all():

@@ -43,7 +43,7 @@ class VectorValue:
         return VectorValue(labels=self.labels, block=block, drop_name=self.drop_name)
 
     def take(self, rows: Int64 | Bool) -> "VectorValue":
-        """The chosen series, by index or mask."""
+        """The chosen series, by `int64[K]` index or `bool[S]` mask."""
         block = StepBlock(values=self.block.values[rows], present=self.block.present[rows])
         return VectorValue(labels=self.labels.take(rows), block=block, drop_name=None if self.drop_name is None else self.drop_name[rows])
 

@@ -138,6 +138,7 @@ def find(slots: Words, entries: Int64, arena: Bytes, body: Bytes, start: Index, 
 
 @inlined
 def publish(slots: Words, entry: Index, h: np.uint64) -> None:
+    """Let walks find an entry: write it into the first free slot from that of its hash on."""
     mask = np.uint64(len(slots) - 1)
     at = h & mask
     while slots[at] != 0:

@@ -56,12 +56,12 @@ class Columns:
 
     @classmethod
     def at(cls, refs: Int32, ts_ms: int, values: Float64 | float) -> "Columns":
-        """One sample for each ref, all at one time."""
+        """One sample for each of `refs int32[N]`, all at one time; `values float64[N]`, or one for all."""
         return cls(refs=refs, ts_ms=np.full(len(refs), ts_ms, np.int64), values=np.full(len(refs), values, np.float64))
 
     @classmethod
     def stale(cls, refs: Int32, ts_ms: int) -> "Columns":
-        """A stale marker for each ref."""
+        """A stale marker for each of `refs int32[N]`."""
         return cls.at(refs, ts_ms, STALE_NAN)
 
 

@@ -91,6 +91,7 @@ def find(slots: Words, entries: Int64, arena: Bytes, body: Bytes, start: Index, 
 
 @inlined
 def skip_blanks(body: Bytes, at: Index) -> Index:
+    """The position of the next byte that is neither space nor tab."""
     while body[np.uint64(at)] == SPACE or body[np.uint64(at)] == TAB:
         at += 1
     return at
@@ -98,6 +99,7 @@ def skip_blanks(body: Bytes, at: Index) -> Index:
 
 @inlined
 def line_end(body: Bytes, at: Index, size: int) -> Index:
+    """The position of the next line feed, or the end."""
     while at < size and body[np.uint64(at)] != NEWLINE:
         at += 1
     return at
@@ -105,6 +107,7 @@ def line_end(body: Bytes, at: Index, size: int) -> Index:
 
 @inlined
 def token_end(body: Bytes, at: Index, size: int) -> Index:
+    """The position of the next blank or line feed, or the end."""
     while at < size and body[np.uint64(at)] != NEWLINE and body[np.uint64(at)] != SPACE and body[np.uint64(at)] != TAB:
         at += 1
     return at
@@ -112,6 +115,7 @@ def token_end(body: Bytes, at: Index, size: int) -> Index:
 
 @inlined
 def is_name_byte(byte: int) -> bool:
+    """A letter, a digit, an underscore or a colon."""
     return (97 <= byte <= 122) or (65 <= byte <= 90) or byte == 95 or byte == 58 or (48 <= byte <= 57)
 
 

@@ -149,8 +149,22 @@ class Head:
         for column in (self.last_ms, self.covered_ms, self.flushed_ms, self._flushing_ms):
             column[refs] = to_ms
 
+    def take_stored(self, refs: Int32, samples: SampleBlock, after_ms: int) -> None:
+        """Everything that the store has of these series after `after_ms`, for series that `set_stored` told of and that have none here."""
+        unflushed = self.unflushed
+        last_ms = self.last_ms[refs]
+        self.last_ms[refs] = MIN_TIME  # nothing of this is late
+        self.append(np.repeat(refs, np.diff(samples.offsets)), samples.ts_ms, samples.values)
+        self.last_ms[refs] = last_ms
+        self.covered_ms[refs] = np.minimum(self.covered_ms[refs], after_ms)
+        self.unflushed = unflushed
+
+    def bytes_for(self, series: int, samples: int) -> int:
+        """What so many series with so many samples in all take at most."""
+        return (series + samples // BLOCK) * BLOCK_BYTES
+
     def forget_stored(self, refs: Int32) -> None:
-        """The store, and the head, have nothing of these series any more; their newest time stays known."""
+        """The store, and the head, have nothing of the series `refs int32[S]` any more; their newest time stays known."""
         self.stored_from_ms[refs] = MAX_TIME
         self.first_ms[refs] = MAX_TIME
 

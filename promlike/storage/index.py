@@ -59,6 +59,7 @@ class _Postings:
     upto: int
 
     def refs_of(self, symbol: int) -> Int32:
+        """Refs (int32[S]) of the series with this value; empty when there are none."""
         at = int(np.searchsorted(self.symbols, symbol))
         if at == len(self.symbols) or self.symbols[at] != symbol:
             return np.empty(0, np.int32)
@@ -123,7 +124,7 @@ class SeriesIndex:
         return ref
 
     def remove(self, refs: Int32) -> None:
-        """Series that have no samples left."""
+        """Take series out that have no samples left: `refs int32[S]`, all living."""
         self.alive[refs] = False
         column = kernels.label_column(self._arena, self._starts, self._ends, refs, self._names.intern(METRIC_NAME))
         self.series_per_metric.subtract(column.tolist())
@@ -189,7 +190,7 @@ class SeriesIndex:
         return found
 
     def ordered(self, refs: Int32, count: int | None = None, removals: int | None = None) -> SelectedSeries:
-        """These series sorted by their labels, with their frame."""
+        """The series of `refs int32[S]` sorted by their labels, with their frame."""
         names, codes = self._columns(refs)
         order = label_order(codes, self.symbols)
         return SelectedSeries(
@@ -201,7 +202,7 @@ class SeriesIndex:
         )
 
     def match(self, matchers: Sequence[Matcher], count: int | None = None) -> Int32:
-        """Ascending refs of the living series that satisfy every matcher."""
+        """Ascending refs (int32[S]) of the living series that satisfy every matcher."""
         count = self.count if count is None else count
         best = min((m for m in matchers if not m.matches_empty), key=_cost, default=None)
         if best is None:
@@ -224,13 +225,13 @@ class SeriesIndex:
         return postings
 
     def names_of(self, refs: Int32) -> list[str]:
-        """The label names these series use, sorted."""
+        """The label names that the series of `refs int32[S]` use, sorted."""
         used = np.zeros(len(self._names), np.uint8)
         kernels.mark_names(self._arena, self._starts, self._ends, refs, used)
         return sorted(self._names.text(name) for name in np.flatnonzero(used).tolist())
 
     def values_of(self, name: str, refs: Int32) -> list[str]:
-        """The values these series give a label, sorted."""
+        """The values that the series of `refs int32[S]` give a label, sorted."""
         return sorted(self.symbols.text(symbol) for symbol in np.unique(self.column(name, refs)).tolist() if symbol)
 
     def values_where(self, name: str, wanted: Bool) -> list[str]:

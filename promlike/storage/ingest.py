@@ -112,7 +112,7 @@ class Ingest:
         return await done
 
     def in_flight(self) -> Int32:
-        """Refs of samples that are on their way through the WAL, so that the head does not know of them yet."""
+        """Refs (int32[N], some twice) of samples on their way through the WAL, so that the head does not know of them yet."""
         return np.concatenate([np.empty(0, np.int32), *self._in_flight.values()])
 
     async def set_metadata(self, metadata: Sequence[Metadata]) -> None:

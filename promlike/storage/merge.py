@@ -34,7 +34,10 @@ def merge_blocks(head: SampleBlock, stored: SampleBlock, rows: Int64) -> SampleB
 def merge_rows(
     a_ts: Int64, a_bits: Int64, a_offsets: Int64, b_ts: Int64, b_bits: Int64, b_offsets: Int64, ts: Int64, bits: Int64, offsets: Int64
 ) -> int:
-    """Merge two blocks row by row; where both have a time, a's value is taken. Returns how many samples came out."""
+    """Merge two blocks of S rows, row by row; where both have a time, a's value is taken. Returns how many samples came out.
+
+    Times, bits of values and offsets of each (int64[N], int64[N], int64[S+1]); `ts` and `bits` have room for the samples of both.
+    """
     n = 0
     for row in range(len(a_offsets) - 1):
         i, i_end = a_offsets[row], a_offsets[row + 1]

@@ -45,6 +45,7 @@ class _Part:
 
     @property
     def stored_refs(self) -> Int32:
+        """Refs of the series that the store is asked for."""
         return np.ascontiguousarray(self.series.refs[self.stored_rows])
 
 

@@ -40,13 +40,13 @@ def apply(context: CallContext, vector: VectorValue, function: Function) -> Vect
 
 
 def go_max(a: Float64, b: Float64) -> Float64:
-    """As Go's math.Max: an infinity beats NaN, +0 is above -0."""
+    """The greater values of two arrays that broadcast, as Go's math.Max: an infinity beats NaN, +0 is above -0."""
     result = np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))
     return np.where((a == np.inf) | (b == np.inf), np.inf, result)
 
 
 def go_min(a: Float64, b: Float64) -> Float64:
-    """As Go's math.Min."""
+    """The lesser values, as Go's math.Min."""
     return -go_max(-a, -b)
 
 
@@ -63,6 +63,7 @@ def log10(values: Float64) -> Float64:
 
 
 def sgn(values: Float64) -> Float64:
+    """-1, 0 or 1 by sign; NaN and zeros stay what they are."""
     return np.where(values < 0, -1.0, np.where(values > 0, 1.0, values))
 
 
