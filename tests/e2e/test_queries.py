@@ -60,7 +60,10 @@ def test_a_slow_query_ends_at_its_timeout(server: Server) -> None:
     started = time.monotonic()
     answer = server.post("/api/v1/query", query=SLOW, timeout="300ms")
     assert answer.status == 503
-    assert answer.json() == {"status": "error", "errorType": "timeout", "error": "query timed out in expression evaluation"}
+    told = answer.json()
+    assert (told["status"], told["errorType"]) == ("error", "timeout")
+    # Where the millisecond ends depends on how busy the machine is.
+    assert told["error"] in ("query timed out in expression evaluation", "query timed out in query queue")
     assert time.monotonic() - started < 3
 
 
