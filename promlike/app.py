@@ -1,13 +1,13 @@
 """The server: the only place that constructs and connects. Reads in start order; what starts last stops first."""
 
 import asyncio
-import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, time
@@ -18,12 +18,14 @@ from aiohttp import web
 from promlike import __version__
 from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
-from promlike.api.part_metrics import remote_write_metrics, storage_metrics
+from promlike.api.part_metrics import cache_metrics, remote_write_metrics, storage_metrics
 from promlike.api.routes import build_application
+from promlike.cache.shared import SharedCache
 from promlike.config.load import builtin_config, load_config, to_yaml
 from promlike.config.root import Config
-from promlike.errors import ConfigError, PromlikeError
+from promlike.errors import BadRequest, ConfigError, PromlikeError
 from promlike.kernel import compile_kernels, uncached_kernels
+from promlike.model.url import shown_url
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
@@ -52,6 +54,7 @@ class ServerOptions:
     listen: Sequence[str]
     data_dir: Path
     storage_url: str
+    redis_url: str
     head_window_ms: int
     flush_interval_ms: int
     retention_ms: int
@@ -138,9 +141,16 @@ def make_store(url: str) -> Store:
     raise StartError(f"--storage.url: {shown_url(url)!r} is neither duckdb:PATH nor postgresql://…")
 
 
-def shown_url(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+def make_cache(url: str) -> SharedCache | None:
+    """The second-level cache of a URL, None without one. Raises StartError."""
+    if not url:
+        return None
+    from promlike.cache.redis import RedisCache  # redis is not loaded where none is used
+
+    try:
+        return RedisCache(url)
+    except BadRequest as error:
+        raise StartError(f"--cache.redis-url: {error}") from error
 
 
 class Server:
@@ -152,6 +162,7 @@ class Server:
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
         self._state = ServerState(config_yaml=to_yaml(config), config_loaded_at=time())
+        self._cache = make_cache(options.redis_url)
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
         self._engine = Engine(options.query, self._pool)
         self._storage = Storage(storage_options(options), make_store(options.storage_url))
@@ -163,6 +174,8 @@ class Server:
         self._metrics.add(lambda: storage_metrics(self._storage))
         self._metrics.add(lambda: remote_write_metrics(self._receiver.counters))
         self._metrics.add(self._scrape.metrics)
+        if self._cache is not None:
+            self._metrics.add(partial(cache_metrics, self._cache))
 
     async def serve(self) -> None:
         """Start from top to bottom, wait for the end, stop from bottom to top."""
@@ -171,6 +184,8 @@ class Server:
         async with AsyncExitStack() as stack:
             stack.callback(self._pool.shutdown)
             stack.callback(self._engine.close)
+            if self._cache is not None:
+                stack.push_async_callback(self._cache.close)
             # Stops after HTTP although HTTP starts first: it answers /-/healthy, and 503 to the rest, while the WAL is replayed.
             stack.push_async_callback(self._storage.close)
             await stack.enter_async_context(self._listening())

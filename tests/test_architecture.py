@@ -16,6 +16,7 @@ PACKAGE = ROOT / "promlike"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "kernel", "__init__"}),
     frozenset({"model"}),
+    frozenset({"cache"}),
     frozenset({"storage", "config"}),
     frozenset({"promql", "remote_write"}),
     frozenset({"scrape"}),

@@ -21,7 +21,7 @@ ROWS = re.findall(r"^\| (`--[^|]*) \|([^|]*)\|", README, re.MULTILINE)
 
 
 def test_every_flag_readme_names_is_acted_on() -> None:
-    named = set(re.findall(r"--(?:no-)?((?:web|storage|query|config|log|enable)[.\-][\w.\-]*\w)", README))
+    named = set(re.findall(r"--(?:no-)?((?:web|storage|query|cache|config|log|enable)[.\-][\w.\-]*\w)", README))
     assert named
     assert not {name for name in named if name not in FLAGS}
     table = set(re.findall(r"`--(?:no-)?([\w.\-]+)`", " ".join(names for names, _ in ROWS)))

@@ -5,6 +5,7 @@ from dataclasses import fields
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from promlike.cache.shared import SharedCache
 from promlike.remote_write.receiver import ReceiverCounters
 from promlike.storage.storage import Storage
 
@@ -36,9 +37,17 @@ def remote_write_metrics(counters: ReceiverCounters) -> Iterable[Metric]:
     yield from _fields(counters, "promlike_remote_write_", "Counted by the remote write receiver.")
 
 
+def cache_metrics(cache: SharedCache) -> Iterable[Metric]:
+    """Totals of the second-level cache, and whether it answers."""
+    yield GaugeMetricFamily(
+        "promlike_cache_up", "Whether the second-level cache is used; not for a while after a failure.", value=cache.is_up
+    )
+    yield from _fields(cache.counters, "promlike_cache_", "Counted by the second-level cache.")
+
+
 def _fields(counters: object, prefix: str, text: str) -> Iterable[Metric]:
     """A counter for every field; a mapping becomes one with a label. Fields that start with `last_` are gauges."""
-    for entry in fields(counters):  # type: ignore[arg-type]  # one of two dataclasses, named by the callers
+    for entry in fields(counters):  # type: ignore[arg-type]  # one of the dataclasses, named by the callers
         value = getattr(counters, entry.name)
         name = prefix + entry.name.removesuffix("_total")
         if isinstance(value, Mapping):

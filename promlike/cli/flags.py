@@ -76,6 +76,7 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _flag(Kind.INTEGER, "query.max-samples", "50000000", "How many samples one query may load."),
     _flag(Kind.INTEGER, "query.max-concurrency", "20", "How many queries run at once; others wait."),
     _flag(Kind.DURATION, "query.lookback-delta", "5m", "How far back an instant vector looks for a sample."),
+    _text("cache.redis-url", "", "Redis that serves as a second-level cache: redis://[:password@]host:port/number; none unless given."),
     _text("enable-feature", "", "Comma separated names of features to switch on; may be repeated.", repeatable=True),
     _text("log.level", "info", "Least severity that is logged.", choices=("debug", "info", "warn", "error")),
     _text("log.format", "logfmt", "Format of log lines.", choices=("logfmt", "json")),

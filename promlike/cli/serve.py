@@ -12,6 +12,7 @@ from promlike.app import ServerOptions, run
 from promlike.cli.features import parse_features
 from promlike.cli.flags import SERVE_FLAGS, FlagError, FlagValues, parse_flags
 from promlike.cli.logging import configure_logging
+from promlike.model.url import shown_url
 from promlike.promql.options import EngineOptions
 
 log = getLogger(__name__)
@@ -44,6 +45,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         listen=flags.lists["web.listen-address"],
         data_dir=data_dir,
         storage_url=flags.text("storage.url") or f"duckdb:{data_dir / 'promlike.duckdb'}",
+        redis_url=flags.text("cache.redis-url"),
         head_window_ms=flags.duration_ms("storage.head-window"),
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
@@ -57,7 +59,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
             features=parse_features(flags.lists["enable-feature"]),
         ),
         web=WebOptions(
-            flags=flags.texts,
+            flags={name: shown_url(text) for name, text in flags.texts.items()},
             route_prefix=_prefix(flags.text("web.route-prefix") or urlsplit(external_url).path),
             external_url=external_url,
             page_title=flags.text("web.page-title"),

@@ -111,3 +111,17 @@ def test_everything_stands_under_the_route_prefix(tmp_path: Path) -> None:
         assert server.get("/metrics-of-all/api/v1/query", query="1+1").json()["data"]["result"][1] == "2"
         assert server.get("/api/v1/query", query="1+1").status == 404
         assert server.get("/").headers["Location"] == "/metrics-of-all/"
+
+
+def test_a_cache_that_is_no_redis_is_one_clear_line(tmp_path: Path) -> None:
+    line = failed_start(*promlike_command(tmp_path, free_port(), "--cache.redis-url=http://user:sesame@host"))
+    assert "--cache.redis-url" in line
+    assert "sesame" not in line
+
+
+def test_a_cache_that_is_away_hinders_nothing_and_its_password_is_not_shown(tmp_path: Path) -> None:
+    with promlike(tmp_path, f"--cache.redis-url=redis://:sesame@127.0.0.1:{free_port()}/0") as server:
+        assert "promlike_cache_up" in server.get("/metrics").text
+        assert server.get("/api/v1/status/flags").json()["data"]["cache.redis-url"].startswith("redis://:***@")
+        assert server.data("query", query="1")["resultType"] == "scalar"
+        assert "sesame" not in server.log
