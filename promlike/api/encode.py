@@ -107,18 +107,31 @@ def label_pieces(labels: LabelFrame) -> tuple[Bytes, Int64, Int32]:
 def _encode_rows(blob: Bytes, borders: Int64, pieces: Int32, offsets: Int64, ts_ms: Int64, values: Float64, *, single: bool) -> bytes:
     """The elements of S series with N samples, joined by commas; see `write_series`."""
     size = int(np.diff(borders)[pieces].sum()) + pieces.size + len(pieces) * _SERIES_BYTES + len(values) * _SAMPLE_BYTES
-    out = np.empty(size, np.uint8)
+    out = np.empty(size + _SLACK, np.uint8)
     with np.errstate(invalid="ignore"):
         fractions = values[np.isfinite(values) & ((values != np.floor(values)) | (np.abs(values) >= _EXACT))]
-    digits = np.frombuffer(bytearray(orjson.dumps(fractions, option=orjson.OPT_SERIALIZE_NUMPY)), np.uint8)
+    printed = bytearray(orjson.dumps(fractions, option=orjson.OPT_SERIALIZE_NUMPY))
+    last = len(printed) - 1
+    printed += bytes(_SLACK)
+    digits = np.frombuffer(printed, np.uint8)
+    ends = np.append(np.flatnonzero(digits == _COMMA), last)
     rows = np.ascontiguousarray(pieces)
     written = write_series(
-        blob, borders, rows, offsets, np.ascontiguousarray(ts_ms), np.ascontiguousarray(values), digits, _MIDDLES[single], single, out
+        blob, borders, rows, offsets, np.ascontiguousarray(ts_ms), np.ascontiguousarray(values), digits, ends, _MIDDLES[single], single, out
     )
     return out[:written].tobytes()
 
 
 _EXACT = float(2**53)
+_PLAIN = 1e-4
+"""From here up to `_EXACT` fractions have no exponent, and at most `_BLOCK` characters: 17 digits after `0.000`."""
+_BLOCK = 24
+"""Also room for `[t,"` of any time: 22 characters and what stands around them."""
+_SLACK = 32
+_TIMES = 1024
+"""Texts of times that are kept: the series of a range query share their times. A slot is chosen by the upper bits of a product."""
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(54)
 _MIDDLES = tuple(np.frombuffer(bytearray(text), np.uint8) for text in (b'},"values":[', b'},"value":'))
 _NO_LABELS = (np.empty(0, np.uint8), np.zeros(2, np.int64), np.zeros((1, 0), np.int32))
 _HEAD = np.frombuffer(b'{"metric":{', np.uint8)
@@ -126,7 +139,7 @@ _QUOTE, _COMMA, _DOT, _MINUS, _PLUS, _ZERO, _E = (np.uint8(ord(char)) for char i
 _OPEN, _CLOSE, _BRACE = (np.uint8(ord(char)) for char in "[]}")
 
 
-@kernel("(u1[::1], i8[::1], i4[:,::1], i8[::1], i8[::1], f8[::1], u1[::1], u1[::1], b1, u1[::1])")
+@kernel("(u1[::1], i8[::1], i4[:,::1], i8[::1], i8[::1], f8[::1], u1[::1], i8[::1], u1[::1], b1, u1[::1])")
 def write_series(
     blob: Bytes,
     borders: Int64,
@@ -135,17 +148,22 @@ def write_series(
     ts_ms: Int64,
     values: Float64,
     digits: Bytes,
+    ends: Int64,
     middle: Bytes,
     single: bool,
     out: Bytes,
 ) -> int:
     """Write `{"metric":{…},"values":[[t,"v"],…]}` for each of S series into `out`, comma separated; return the bytes written.
 
-    `digits` is `[…]` with the values that are not whole numbers below 2^53, in order, as orjson prints them. `single`: one sample a
-    series, without the list around it; `middle` is what stands between labels and samples.
+    `digits` is `[…]` with the values that are not whole numbers below 2^53, in order, as orjson prints them, and `ends` where each of them
+    ends. `single`: one sample a series, without the list around it; `middle` is what stands between labels and samples. Behind the text
+    `out` and `digits` have `_SLACK` bytes, because short texts are copied as whole blocks of a fixed size.
     """
+    times = np.empty((_TIMES, _BLOCK), np.uint8)
+    lengths = np.zeros(_TIMES, np.int64)
+    times_of = np.zeros(_TIMES, np.int64)
     at = 0
-    read = 1
+    token = 0
     for row in range(pieces.shape[0]):
         if row:
             out[at] = _COMMA
@@ -165,11 +183,27 @@ def write_series(
             if k > offsets[row]:
                 out[at] = _COMMA
                 at += 1
-            out[at] = _OPEN
-            at = _write_time(ts_ms[k], out, at + 1)
-            out[at] = _COMMA
-            out[at + 1] = _QUOTE
-            at, read = _write_number(values[k], digits, read, out, at + 2)
+            slot = (np.uint64(ts_ms[k]) * _SPREAD) >> _SHIFT
+            if not lengths[slot] or times_of[slot] != ts_ms[k]:
+                times_of[slot] = ts_ms[k]
+                lengths[slot] = _write_start(ts_ms[k], times[slot])
+            _copy_block(times[slot], 0, out, at)
+            at += lengths[slot]
+            # The two common kinds stand here, because the call of a function that is not inlined costs as much as writing a number.
+            size = values[k]
+            if size < 0.0:
+                size = -size
+                out[at] = _MINUS
+                at += 1
+            if 0.0 < size < _EXACT and size == np.floor(size):
+                at = _write_integer(int(size), out, at)
+            elif _PLAIN <= size < _EXACT:
+                read = (ends[token - 1] + 1 if token else 1) + (values[k] < 0.0)
+                _copy_block(digits, read, out, at)
+                at += ends[token] - read
+                token += 1
+            else:
+                at, token = _write_special(values[k], digits, ends, token, out, at)
             out[at] = _QUOTE
             out[at + 1] = _CLOSE
             at += 2
@@ -182,11 +216,30 @@ def write_series(
 
 
 @inlined
+def _write_start(ts_ms: int, out: Bytes) -> int:
+    """`[t,"`, what a sample begins with; return its length."""
+    out[0] = _OPEN
+    at = _write_time(ts_ms, out, 1)
+    out[at] = _COMMA
+    out[at + 1] = _QUOTE
+    return at + 2
+
+
+@inlined
 def _copy(source: Bytes, start: int, end: int, out: Bytes, at: int) -> int:
     for i in range(start, end):
         out[at] = source[i]
         at += 1
     return at
+
+
+@inlined
+def _copy_block(source: Bytes, start: int, out: Bytes, at: int) -> None:
+    """Copy `_BLOCK` bytes. With unsigned positions, which are never counted from the end, this becomes two or three wide moves."""
+    to = np.uint64(at)
+    read = np.uint64(start)
+    for i in range(_BLOCK):
+        out[to + np.uint64(i)] = source[read + np.uint64(i)]
 
 
 @inlined
@@ -226,39 +279,44 @@ def _write_time(ts_ms: int, out: Bytes, at: int) -> int:
 
 
 @inlined
-def _write_number(value: float, digits: Bytes, read: int, out: Bytes, at: int) -> tuple[int, int]:
-    """Write one value; `read` is where the next token of `digits` starts. Return both positions after it."""
+def _write_special(value: float, digits: Bytes, ends: Int64, token: int, out: Bytes, at: int) -> tuple[int, int]:
+    """Write a zero, a value that is not finite, or one that may need an exponent; the minus of a number below zero is there already.
+
+    `token` is the next of `digits`. Return the position and the token after it.
+    """
     if value != value:
         out[at] = 78  # NaN
         out[at + 1] = 97
         out[at + 2] = 78
-        return at + 3, read
+        return at + 3, token
     if np.isinf(value):
-        out[at] = _PLUS if value > 0 else _MINUS
-        out[at + 1] = 73  # Inf
-        out[at + 2] = 110
-        out[at + 3] = 102
-        return at + 4, read
-    if np.signbit(value):
-        out[at] = _MINUS
-        at += 1
-    size = abs(value)
-    if size < 9007199254740992.0 and size == np.floor(size):
-        return _write_integer(int(size), out, at), read
+        if value > 0:
+            out[at] = _PLUS
+            at += 1
+        out[at] = 73  # Inf
+        out[at + 1] = 110
+        out[at + 2] = 102
+        return at + 3, token
+    if value == 0.0:
+        if np.signbit(value):
+            out[at] = _MINUS
+            at += 1
+        out[at] = _ZERO
+        return at + 1, token
+    read = ends[token - 1] + 1 if token else 1
+    end = ends[token]
     if digits[read] == _MINUS:
         read += 1
-    end = read
     exponent_at = 0
-    while digits[end] != _COMMA and digits[end] != _CLOSE:
-        if digits[end] == _E:
-            exponent_at = end
-        end += 1
+    for i in range(read, end):
+        if digits[i] == _E:
+            exponent_at = i
     if exponent_at:
         at = _write_exponent(digits, read, exponent_at, end, out, at)
     else:
         whole = end - 2 if digits[end - 2] == _DOT and digits[end - 1] == _ZERO else end
         at = _copy(digits, read, whole, out, at)
-    return at, end + 1
+    return at, token + 1
 
 
 @inlined
