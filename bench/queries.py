@@ -61,6 +61,7 @@ QUERIES = (
         steps=240,
         text='rate(http_requests_total{cluster="eu-west-1",method="GET"}[1m])',
     ),
+    Query(name="points of many series", kind="range", hours=1, steps=240, text='node_cpu_seconds_total{mode=~"idle|user"}'),
     Query(name="increase over an hour", kind="range", text='sum by (namespace) (increase(node_cpu_seconds_total{mode="user"}[1h]))'),
     Query(name="disk full in four hours", kind="range", steps=72, text="predict_linear(node_filesystem_avail_bytes[1h], 4 * 3600) < 4e10"),
     Query(name="label values", kind="label_values", label="instance", text="http_requests_total"),
