@@ -16,9 +16,9 @@ from promlike.storage.index import SelectedSeries, SeriesIndex
 from promlike.storage.merge import merge_blocks
 from promlike.storage.store import Selection, SelectRequest, SeriesBlock, Store
 
-DIRECT_SERIES = 16_384
-DIRECT_SAMPLES = 200_000
-"""Up to this much is gathered on the loop itself, in about a millisecond or two: handing it to a thread would cost more."""
+DIRECT_SERIES = 2048
+DIRECT_SAMPLES = 100_000
+"""Up to this much is gathered on the loop itself, in less than a millisecond: ingestion and small queries wait for it meanwhile."""
 
 DEFERRED_SAMPLES = 400_000
 """From this many samples on, those that the head holds are read portion by portion while the query is evaluated."""
@@ -65,21 +65,30 @@ class Querier:
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
         """See `Queryable.select`."""
         scope = SymbolScope(self._index.symbols)
-        parts = self._gather_directly(requests, max_samples)
-        if parts is None:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        direct = self._gather_directly(requests, max_samples)
+        if direct is None:
             parts = await loop.run_in_executor(self._executor, self._gather, requests, max_samples, None)
+        else:
+            parts = direct
         if any(len(part.stored_rows) for part in parts):
             await self._add_stored(parts, max_samples)
-        return Selection(symbols=scope, blocks=[_answer(part, scope) for part in parts])
+        if direct is None:
+            blocks = await loop.run_in_executor(self._executor, _answers, parts, scope)
+        else:
+            blocks = _answers(parts, scope)
+        return Selection(symbols=scope, blocks=blocks)
 
     def _gather_directly(self, requests: Sequence[SelectRequest], max_samples: int) -> list[_Part] | None:
         """The head's part, when all series are known already and few samples are asked for; else None."""
-        series = 0
+        series = picked = 0
         for request in requests:
             known = self._index.memoised(request.matchers)
-            series += len(known.refs) if known is not None else 0
-            if series > DIRECT_SERIES or (known is None and self._index.count > DIRECT_SERIES // 4):
+            asked = self._index.count if known is None else len(known.refs)
+            series += asked
+            picked += asked * request.instants.count if request.instants is not None else 0
+            # What instants pick is known only once all of it was looked up, so it is judged before.
+            if series > DIRECT_SERIES or picked > DIRECT_SAMPLES:
                 return None
         try:
             return self._gather(requests, max_samples, DIRECT_SAMPLES)
@@ -150,6 +159,10 @@ class Querier:
                 part.samples = await loop.run_in_executor(self._executor, merge_blocks, recent, block, part.stored_rows)
             else:
                 part.samples = merge_blocks(recent, block, part.stored_rows)
+
+
+def _answers(parts: list[_Part], scope: SymbolScope) -> list[SeriesBlock]:
+    return [_answer(part, scope) for part in parts]
 
 
 def _answer(part: _Part, scope: SymbolScope) -> SeriesBlock:

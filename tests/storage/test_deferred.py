@@ -1,11 +1,17 @@
 """Samples that are read while a query is evaluated."""
 
+import threading
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from promlike.errors import SelectionChanged
 from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.storage.deferred import PORTION_SAMPLES
+from promlike.storage.head import Head, HeadRead
+from promlike.storage.querier import DIRECT_SAMPLES
 from promlike.storage.store import SelectRequest
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches
 
@@ -51,6 +57,26 @@ async def test_what_an_instant_selector_needs_is_never_deferred(benches: Benches
     instants = StepGrid(start_ms=WIDE.start_ms + 1, step_ms=1000, count=SAMPLES)
     request = SelectRequest(matchers=EVERYTHING, start_ms=WIDE.start_ms, end_ms=WIDE.end_ms, instants=instants)
     assert isinstance((await bench.storage.select([request], max_samples=10**7)).blocks[0].samples, SampleBlock)
+
+
+@pytest.mark.parametrize(
+    ("instants", "on_loop"), [(DIRECT_SAMPLES // SERIES, True), (DIRECT_SAMPLES // SERIES + 1, False)], ids=["few", "many"]
+)
+async def test_only_few_cells_of_instants_are_looked_up_on_the_event_loop(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch, instants: int, on_loop: bool
+) -> None:
+    bench = await filled(benches)
+    threads = []
+
+    def read(head: Head, *args: Any, **options: Any) -> HeadRead:
+        threads.append(threading.current_thread())
+        return plain(head, *args, **options)
+
+    plain = Head.read
+    monkeypatch.setattr(Head, "read", read)
+    grid = StepGrid(start_ms=WIDE.start_ms + 1, step_ms=1000, count=instants)
+    await bench.storage.select([replace(WIDE, instants=grid)], max_samples=10**7)
+    assert [thread is threading.main_thread() for thread in threads] == [on_loop]
 
 
 async def test_samples_that_came_late_meanwhile_are_read(benches: Benches) -> None:
