@@ -11,6 +11,7 @@ import numpy as np
 from promlike.errors import PromlikeError, RejectReason, SampleRejected, StorageUnavailable
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.labels import Labels, format_labels
+from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
@@ -40,6 +41,7 @@ class Ingest:
         head: Head,
         wal: WalCommitter,
         counters: StorageCounters,
+        changes: Changes,
         now_ms: Callable[[], int],
     ) -> None:
         self._options = options
@@ -47,6 +49,7 @@ class Ingest:
         self._head = head
         self._wal = wal
         self._counters = counters
+        self._changes = changes
         self._now_ms = now_ms
         self._unlogged: list[SeriesRecord] = []
         self._in_flight: dict[int, Int32] = {}
@@ -140,6 +143,7 @@ class Ingest:
         counters.samples_overwritten += result.overwritten
         if self._head.unflushed >= self._options.flush_max_samples:
             self.pressure.set()
+        self._changes.appended(refs, ts_ms)
         return result
 
     def apply_metadata(self, metadata: Sequence[Metadata]) -> None:

@@ -11,6 +11,7 @@ from promlike.model.clock import wall_clock_ms
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
+from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
@@ -40,13 +41,14 @@ class Storage:
     def __init__(self, options: StorageOptions, store: Store, *, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         self.options = options
         self.counters = StorageCounters()
+        self.changes = Changes(now_ms)
         self._store = store
         self._now_ms = now_ms
         self._index = SeriesIndex(Symbols())
         self._head = Head(pool_bytes=options.pool_bytes)
         self._writer = WalWriter(options.data_dir / "wal", options.wal_segment_bytes)
         self._wal = WalCommitter(self._writer, max_pending_bytes=options.wal_pending_bytes)
-        self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, now_ms)
+        self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, self.changes, now_ms)
         self._flusher = Flusher(options, self._head, self._ingest, self._wal, store, self.counters, now_ms, None)
         self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
         self._querier = Querier(self._index, self._head, store, self._retention.oldest_ms)
