@@ -55,6 +55,7 @@ class ServerOptions:
     data_dir: Path
     storage_url: str
     redis_url: str
+    storage_schema: str
     head_window_ms: int
     flush_interval_ms: int
     retention_ms: int
@@ -129,15 +130,16 @@ def storage_options(options: ServerOptions) -> StorageOptions:
     )
 
 
-def make_store(url: str) -> Store:
+def make_store(options: ServerOptions) -> Store:
     """The store of a URL. Raises StartError."""
+    url = options.storage_url
     scheme, _, rest = url.partition(":")
     if scheme == "duckdb" and rest:
         return DuckDBStore(Path(rest))
     if scheme in ("postgresql", "postgres"):
         from promlike.storage.timescale.store import TimescaleStore  # asyncpg is not loaded for the embedded store
 
-        return TimescaleStore(url)
+        return TimescaleStore(url, schema=options.storage_schema)
     raise StartError(f"--storage.url: {shown_url(url)!r} is neither duckdb:PATH nor postgresql://…")
 
 
@@ -165,7 +167,7 @@ class Server:
         self._cache = make_cache(options.redis_url)
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
         self._engine = Engine(options.query, self._pool)
-        self._storage = Storage(storage_options(options), make_store(options.storage_url))
+        self._storage = Storage(storage_options(options), make_store(options))
         self._receiver = RemoteWriteReceiver(self._storage)
         port = sockets[0].getsockname()[1]
         outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"

@@ -70,6 +70,7 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _text("storage.tsdb.path", "data/", "Data folder: the write-ahead log and the embedded store."),
     _flag(Kind.DURATION, "storage.tsdb.retention.time", "15d", "How long samples are kept."),
     _text("storage.url", "", "Where samples are kept for good: duckdb:PATH (default: inside the data folder) or postgresql://…"),
+    _text("storage.schema", "promlike", "Schema of a PostgreSQL database that the tables are in."),
     _flag(Kind.DURATION, "storage.head-window", "3h", "How long samples stay in memory."),
     _flag(Kind.DURATION, "storage.flush-interval", "10m", "How often new samples go to the store."),
     _flag(Kind.DURATION, "query.timeout", "2m", "How long a query may take."),

@@ -46,6 +46,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         data_dir=data_dir,
         storage_url=flags.text("storage.url") or f"duckdb:{data_dir / 'promlike.duckdb'}",
         redis_url=flags.text("cache.redis-url"),
+        storage_schema=_schema(flags.text("storage.schema")),
         head_window_ms=flags.duration_ms("storage.head-window"),
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
@@ -70,6 +71,13 @@ def server_options(flags: FlagValues) -> ServerOptions:
             retention=flags.text("storage.tsdb.retention.time"),
         ),
     )
+
+
+def _schema(name: str) -> str:
+    """A name that PostgreSQL takes as it is: it cuts longer ones, and keeps `pg_` for itself."""
+    if not name or "\0" in name or len(name.encode()) > 63 or name.startswith("pg_"):
+        raise FlagError(f"flag --storage.schema: {name!r} is not 1 to 63 bytes, or begins with pg_")
+    return name
 
 
 def _prefix(path: str) -> str:

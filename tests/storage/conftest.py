@@ -1,10 +1,12 @@
 """Storages on temporary folders, with a clock the test sets."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
 from promlike.storage.store import AppendResult, SelectRequest, Store
+from tests.storage.postgres import Postgres, timescaledb
 
 NOW_MS = 1_700_000_000_000
 EVERYTHING = (Matcher("__name__", MatchOp.NOT_EQUAL, ""),)
@@ -107,3 +110,28 @@ def answer(samples: dict[str, dict[int, float]]) -> Answer:
         for instance, rows in sorted(samples.items())
         if rows
     }
+
+
+_databases = count()
+
+
+@pytest.fixture(scope="session")
+def timescale_server() -> Iterator[Postgres]:
+    """One server for all tests; each has a database of its own."""
+    with timescaledb() as running:
+        yield running
+
+
+@pytest.fixture
+async def database(timescale_server: Postgres) -> str:
+    """The URL of a new, empty database on a server with TimescaleDB."""
+    return await new_database(timescale_server)
+
+
+async def new_database(server: Postgres) -> str:
+    """The URL of a new, empty database."""
+    name = f"test{next(_databases)}"
+    connection = await asyncpg.connect(server.url("postgres"))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return server.url(name)

@@ -9,6 +9,8 @@ import pytest
 
 from promlike.errors import StorageError, StorageUnavailable
 from promlike.storage.duckdb import write
+from promlike.storage.duckdb.migrations import MIGRATIONS, Migration, migrate, schema_version
+from promlike.storage.duckdb.schema import FIRST_TABLES
 from promlike.storage.duckdb.store import DuckDBStore
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, stores_of, up
 
@@ -45,12 +47,42 @@ async def test_retention_gives_the_space_of_deleted_samples_back(stores: Stores)
     assert (await store.stats()).bytes < 2 * size
 
 
-async def test_a_file_of_another_schema_is_refused(stores: Stores, tmp_path: Path) -> None:
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [migration.version for migration in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+
+
+async def test_a_file_of_the_first_version_is_brought_up_to_date(stores: Stores, tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "promlike.duckdb") as connection:
+        for statement in FIRST_TABLES:
+            connection.execute(statement)
+        connection.execute("INSERT INTO state VALUES ('schema_version', 1), ('wal_segment', 3), ('wal_offset', 8)")
+        connection.execute("""INSERT INTO series VALUES (4, 'up', '{"__name__":"up","instance":"a"}')""")
+        connection.execute("INSERT INTO samples VALUES (4, $1, 1.5)", [START_MS])
+        connection.execute("INSERT INTO series_times VALUES (4, $1, $1)", [START_MS])
+    store = await stores()
+    assert [(series.ref, series.labels, series.max_time_ms) for series in await store.load_series()] == [(4, up("a"), START_MS)]
+    assert await read(store, [4]) == [[(START_MS, 1.5)]]
+    await store.close()
+    with duckdb.connect(tmp_path / "promlike.duckdb", read_only=True) as connection:
+        assert schema_version(connection) == len(MIGRATIONS)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was() -> None:
+    broken = Migration(version=len(MIGRATIONS) + 1, name="broken", statements=("CREATE TABLE made (a INTEGER)", "SELECT error('broken')"))
+    with duckdb.connect() as connection:
+        migrate(connection, "file")
+        with pytest.raises(duckdb.Error, match="broken"):
+            migrate(connection, "file", (*MIGRATIONS, broken))
+        assert schema_version(connection) == len(MIGRATIONS)
+        assert connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'made'").fetchall() == [(0,)]
+
+
+async def test_a_file_of_a_newer_schema_is_refused(stores: Stores, tmp_path: Path) -> None:
     store = await stores()
     await store.close()
     with duckdb.connect(tmp_path / "promlike.duckdb") as connection:
         connection.execute("UPDATE state SET value = 99 WHERE key = 'schema_version'")
-    with pytest.raises(StorageError, match="schema version 99"):
+    with pytest.raises(StorageError, match=f"schema version 99, this promlike knows versions up to {len(MIGRATIONS)}"):
         await stores()
 
 

@@ -1,8 +1,7 @@
 """The shared suite on TimescaleDB, and what is TimescaleDB's own."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from itertools import count
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import numpy as np
@@ -14,26 +13,7 @@ from promlike.model.labels import labels
 from promlike.storage.store import Metadata, SeriesRecord
 from promlike.storage.timescale.copy import HEADER, TRAILER, decode_rows, encode_rows
 from promlike.storage.timescale.store import TimescaleStore
-from tests.storage.postgres import Postgres, timescaledb
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, stores_of
-
-_databases = count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with timescaledb() as running:
-        yield running
-
-
-@pytest.fixture
-async def database(server: Postgres) -> str:
-    """The URL of a new, empty database."""
-    name = f"test{next(_databases)}"
-    connection = await asyncpg.connect(server.url("postgres"))
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return server.url(name)
 
 
 @pytest.fixture

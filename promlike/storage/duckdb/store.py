@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import duckdb
 
-from promlike.errors import StorageError, StorageUnavailable
+from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.duckdb import write
 from promlike.storage.duckdb.errors import translated
+from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
-from promlike.storage.duckdb.schema import SCHEMA_VERSION, TABLES
 from promlike.storage.store import FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
 
 log = logging.getLogger(__name__)
@@ -150,11 +150,11 @@ class DuckDBStore:
     def _connect(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(self._path, config=self._config)
-        connection.execute(TABLES)
-        version = write.schema_version(connection, SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
+        try:
+            migrate(connection, str(self._path))
+        except BaseException:
             connection.close()
-            raise StorageError(f"{self._path} has schema version {version}, this promlike reads {SCHEMA_VERSION}")
+            raise
         self._connection, self._broken = connection, False
 
     def _disconnect(self) -> None:

@@ -16,15 +16,6 @@ SERIES_AT_ONCE = 10_000
 """Series whose labels stand in memory together while they are written."""
 
 
-def schema_version(connection: duckdb.DuckDBPyConnection, current: int) -> int:
-    """The version of the file's schema; a new file gets `current`."""
-    found = connection.execute("SELECT value FROM state WHERE key = 'schema_version'").fetchall()
-    if found:
-        return int(found[0][0])
-    connection.execute("INSERT INTO state VALUES ('schema_version', $1)", [current])
-    return current
-
-
 def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
     """See `Store.write`."""
     new_series = iter(batch.new_series)

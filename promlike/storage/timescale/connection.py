@@ -1,0 +1,135 @@
+"""Connections to PostgreSQL: a pool whose every wait ends, and whose errors are promlike's.
+
+Every connection has the store's schema first in its `search_path`: statements name our tables without a schema, whatever it is called.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
+
+from promlike.errors import StorageError, StorageUnavailable
+
+UNAVAILABLE_CLASSES = ("08", "53", "57", "40", "55", "25")
+"""SQLSTATE classes that pass: connection, resources, operator intervention, transaction rollback, object in use, transaction ended."""
+CONNECTIONS = 8
+GRACE_S = 5.0
+"""So much longer than the server may take for a statement we wait for its answer: a server that hangs does not end its statements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long the database may let us wait, in seconds: for a connection, for one statement, for a lock."""
+
+    connect_s: float = 10.0
+    statement_s: float = 60.0
+    lock_s: float = 10.0
+
+
+class Database:
+    """The pool of connections to one schema of one database. `url` is a libpq URL; its password never appears in messages."""
+
+    def __init__(self, url: str, *, schema: str, timeouts: Timeouts) -> None:
+        self.schema = schema
+        self.timeouts = timeouts
+        self._url = url
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """Make the pool; it connects when it is used. Raises StorageError."""
+        async with translated("connect"):
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=CONNECTIONS,
+                init=_prepare,
+                timeout=self.timeouts.connect_s,
+                command_timeout=self.timeouts.statement_s + GRACE_S,
+                server_settings=self._settings(),
+            )
+
+    async def close(self) -> None:
+        """Idempotent. Connections in use are cut off when they do not end soon."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), self.timeouts.connect_s)
+            except TimeoutError:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self, what: str) -> AsyncIterator[Any]:
+        """A connection; errors inside the block leave it as StorageErrors that say what was tried.
+
+        A connection that was left in the middle of something (an answer that did not come in time, a task that was cancelled) is closed.
+        """
+        if self._pool is None:
+            raise StorageUnavailable(f"cannot {what}: the store is closed")
+        async with translated(what):
+            connection = await self._pool.acquire(timeout=self.timeouts.connect_s + self.timeouts.statement_s)
+            try:
+                yield connection
+            except BaseException as error:
+                if not isinstance(error, asyncpg.PostgresError | StorageError):
+                    connection.terminate()
+                raise
+            finally:
+                await self._pool.release(connection, timeout=self.timeouts.connect_s)
+
+    @asynccontextmanager
+    async def transaction(self, what: str, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Any]:
+        """A connection inside a transaction that is committed at the end of the block, or rolled back when the block raises."""
+        async with self.connection(what) as connection:
+            transaction = connection.transaction(isolation=isolation, readonly=readonly)
+            await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                # The error of the block is the one to tell; a connection that is gone has rolled back by itself.
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    if not connection.is_closed():
+                        await transaction.rollback()
+                raise
+            await transaction.commit()
+
+    def _settings(self) -> dict[str, str]:
+        """Settings of a session, which survive the pool's reset. The last ones let the server notice when this process is gone."""
+        quoted = quote_name(self.schema)
+        return {
+            "application_name": "promlike",
+            "search_path": f"{quoted}, public",
+            "timezone": "UTC",
+            "statement_timeout": str(int(self.timeouts.statement_s * 1000)),
+            "lock_timeout": str(int(self.timeouts.lock_s * 1000)),
+            "idle_in_transaction_session_timeout": str(int(self.timeouts.statement_s * 1000)),
+            "tcp_keepalives_idle": "30",
+            "tcp_keepalives_interval": "10",
+            "tcp_keepalives_count": "3",
+        }
+
+
+def quote_name(name: str) -> str:
+    """A name as SQL takes it, whatever it contains."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@asynccontextmanager
+async def translated(what: str) -> AsyncIterator[None]:
+    """Turn driver errors into ours, by SQLSTATE."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        kind = StorageUnavailable if (error.sqlstate or "")[:2] in UNAVAILABLE_CLASSES else StorageError
+        raise kind(f"the database failed to {what}: {error.sqlstate} {error}") from error
+    except TimeoutError as error:
+        raise StorageUnavailable(f"the database did not answer in time to {what}") from error
+    except (asyncpg.InterfaceError, OSError) as error:
+        raise StorageUnavailable(f"the database cannot be reached to {what}: {error}") from error
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)

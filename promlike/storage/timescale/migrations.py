@@ -1,0 +1,88 @@
+"""Bringing a database to the schema that this promlike knows: numbered steps, each applied once, all in one transaction."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
+
+from promlike.errors import StorageError
+from promlike.storage.timescale.connection import quote_name
+from promlike.storage.timescale.schema import first_tables
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """A step from version - 1 to `version`: `statements(timescale)`, `timescale` saying whether the database has the extension.
+
+    They run with the store's schema first in the `search_path`, so they name its tables without a schema. Once released, a step is
+    never changed.
+    """
+
+    version: int
+    name: str
+    statements: Callable[[bool], Sequence[str]]
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(version=1, name="series, samples, metadata, WAL position", statements=first_tables),)
+"""In order, from 1, without gaps. New steps go to the end."""
+
+
+async def migrate(connection: Any, schema: str, migrations: Sequence[Migration] = MIGRATIONS) -> bool:
+    """Apply what is missing; whether samples are kept by TimescaleDB. Safe when several daemons do it at once.
+
+    Raises StorageError when the schema is newer than `migrations`.
+    """
+    timescale = await _extension(connection)
+    async with connection.transaction():
+        await connection.execute("SET LOCAL client_min_messages = warning")
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"promlike schema {schema}")
+        # Not IF NOT EXISTS alone, which asks for a right on the database that a daemon on an existing schema need not have.
+        if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", quote_name(schema)):
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
+        await connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {quote_name(schema)}.schema_version"
+            " (version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        found = await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_version")
+        if found > len(migrations):
+            raise StorageError(
+                f"schema {schema!r} of the database has version {found}, this promlike knows versions up to {len(migrations)}"
+            )
+        if found:
+            timescale = await _is_hypertable(connection)
+        for migration in migrations[found:]:
+            for statement in migration.statements(timescale):
+                await connection.execute(statement)
+            await connection.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", migration.version, migration.name)
+            log.debug("schema %r brought to version %d: %s", schema, migration.version, migration.name)
+    return timescale
+
+
+async def _is_hypertable(connection: Any) -> bool:
+    """What the first start found decides for good: a database that gets the extension later keeps its partitions."""
+    return bool(await connection.fetchval("SELECT relkind <> 'p' FROM pg_class WHERE oid = 'samples'::regclass"))
+
+
+async def _extension(connection: Any) -> bool:
+    """Whether the database has TimescaleDB; created where the server is ready for it."""
+    installed = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+    if await connection.fetchval(installed):
+        return True
+    # Where the library is not preloaded, CREATE EXTENSION ends the session; its setting is there only when it is loaded.
+    loaded = await connection.fetchval("SELECT current_setting('timescaledb.max_background_workers', true) IS NOT NULL")
+    available = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')")
+    if not available or not loaded:
+        return False
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL client_min_messages = warning")
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('promlike extension', 0))")
+            await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    except asyncpg.InsufficientPrivilegeError as error:
+        log.warning("TimescaleDB is there, but this user may not create the extension, so it is not used: %s", error)
+        return False
+    return True
