@@ -139,7 +139,7 @@ def make_store(options: ServerOptions) -> Store:
     if scheme in ("postgresql", "postgres"):
         from promlike.storage.timescale.store import TimescaleStore  # asyncpg is not loaded for the embedded store
 
-        return TimescaleStore(url, schema=options.storage_schema)
+        return TimescaleStore(url, folder=options.data_dir, schema=options.storage_schema)
     raise StartError(f"--storage.url: {shown_url(url)!r} is neither duckdb:PATH nor postgresql://…")
 
 

@@ -22,6 +22,15 @@ def arrange(refs: Int32, found_refs: Int32, ts_ms: Int64, values: Float64) -> Sa
     return _sorted(block, np.flatnonzero(unsorted)) if unsorted.any() else block
 
 
+def rows_of(ids: Int32, found: Int32) -> Int32:
+    """For each of `found int32[N]` its row in `ids int32[S]`, ids all different; -1 where it stands nowhere: int32[N].
+
+    Fast when equal ones stand together, however far apart the ids are.
+    """
+    order = np.argsort(ids).astype(np.int32)
+    return find_rows(np.ascontiguousarray(ids[order]), order, found)
+
+
 def _sorted(block: SampleBlock, rows: Int64) -> SampleBlock:
     """The block with these rows sorted by time. They are few: rows that got late samples."""
     ts_ms, values, offsets = block.ts_ms, block.values, block.offsets
@@ -34,6 +43,26 @@ def _sorted(block: SampleBlock, rows: Int64) -> SampleBlock:
     keep[offsets[1:][offsets[1:] > offsets[:-1]] - 1] = True
     kept = np.append(0, np.cumsum(keep))
     return SampleBlock(ts_ms=ts_ms[keep], values=values[keep], offsets=kept[offsets])
+
+
+@kernel("(i4[::1], i4[::1], i4[::1])")
+def find_rows(ascending: Int32, order: Int32, found: Int32) -> Int32:
+    """`order[k]` of the `ascending[k]` that equals each of `found`, -1 without one."""
+    rows = np.empty(len(found), np.int32)
+    last_id, last_row = np.int64(-(2**40)), np.int32(-1)
+    for i in range(len(found)):
+        if found[i] != last_id:
+            last_id = np.int64(found[i])
+            low, high = 0, len(ascending)
+            while low < high:
+                middle = (low + high) // 2
+                if ascending[middle] < last_id:
+                    low = middle + 1
+                else:
+                    high = middle
+            last_row = order[low] if low < len(ascending) and ascending[low] == last_id else np.int32(-1)
+        rows[i] = last_row
+    return rows
 
 
 @kernel("(i4[::1], i8, i4[::1], i8[::1], i8[::1], i8[::1], b1[::1], i8[::1], i8[::1])")

@@ -15,7 +15,7 @@ from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
 from promlike.storage.store import AppendResult, SelectRequest, Store
-from tests.storage.postgres import Postgres, timescaledb
+from tests.storage.postgres import Postgres, postgresql, timescaledb
 
 NOW_MS = 1_700_000_000_000
 EVERYTHING = (Matcher("__name__", MatchOp.NOT_EQUAL, ""),)
@@ -120,6 +120,19 @@ def timescale_server() -> Iterator[Postgres]:
     """One server for all tests; each has a database of its own."""
     with timescaledb() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def plain_server() -> Iterator[Postgres]:
+    """A server without TimescaleDB."""
+    with postgresql() as running:
+        yield running
+
+
+@pytest.fixture
+async def plain_database(plain_server: Postgres) -> str:
+    """The URL of a new, empty database on a server without TimescaleDB."""
+    return await new_database(plain_server)
 
 
 @pytest.fixture

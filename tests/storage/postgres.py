@@ -44,8 +44,15 @@ def require_timescaledb(programs: Path) -> None:
 @contextmanager
 def timescaledb() -> Iterator[Postgres]:
     """A running server with the extension preloaded."""
+    require_timescaledb(server_programs())
+    with postgresql("shared_preload_libraries=timescaledb", "timescaledb.telemetry_level=off") as server:
+        yield server
+
+
+@contextmanager
+def postgresql(*settings: str) -> Iterator[Postgres]:
+    """A running server with more settings."""
     programs = server_programs()
-    require_timescaledb(programs)
     as_root = os.geteuid() == 0
     if as_root and ACCOUNT not in {entry.pw_name for entry in pwd.getpwall()}:
         pytest.skip(f"running as root and there is no account {ACCOUNT}")
@@ -55,9 +62,8 @@ def timescaledb() -> Iterator[Postgres]:
         shutil.chown(folder, ACCOUNT)
     run = [*prefix, str(programs / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", ACCOUNT, "--no-sync"]
     subprocess.run(run, check=True, capture_output=True, cwd=folder)
-    settings = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off"]
-    settings += ["shared_preload_libraries=timescaledb", "timescaledb.telemetry_level=off"]
-    options = " ".join(f"-c {setting}" for setting in settings)
+    own = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off"]
+    options = " ".join(f"-c {setting}" for setting in (*own, *settings))
     control = [*prefix, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w"]
     subprocess.run([*control, "-o", options, "-l", str(folder / "log"), "start"], check=True, capture_output=True, cwd=folder)
     try:

@@ -2,23 +2,21 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
-import numpy as np
 import pytest
 
-from promlike.errors import StorageError, StorageUnavailable
-from promlike.model.blocks import STALE_NAN
+from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
 from promlike.storage.store import Metadata, SeriesRecord
-from promlike.storage.timescale.copy import HEADER, TRAILER, decode_rows, encode_rows
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, stores_of
 
 
 @pytest.fixture
-async def stores(database: str) -> AsyncIterator[Stores]:
-    async with stores_of(lambda: TimescaleStore(database)) as opening:
+async def stores(database: str, tmp_path: Path) -> AsyncIterator[Stores]:
+    async with stores_of(lambda: TimescaleStore(database, folder=tmp_path)) as opening:
         yield opening
 
 
@@ -65,22 +63,8 @@ async def test_characters_that_postgresql_refuses_survive(stores: Stores) -> Non
     assert await store.load_metadata() == [help_text]
 
 
-async def test_a_database_that_is_not_there_is_named_without_its_password() -> None:
-    store = TimescaleStore("postgresql://somebody:secret@127.0.0.1:1/nowhere")
+async def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+    store = TimescaleStore("postgresql://somebody:secret@127.0.0.1:1/nowhere", folder=tmp_path)
     with pytest.raises(StorageUnavailable) as error:
         await store.open()
     assert "secret" not in str(error.value)
-
-
-def test_rows_survive_encoding_bit_for_bit() -> None:
-    refs, ts_ms = np.array([1, 2_000_000_000], np.int32), np.array([-5, 4_102_444_800_123], np.int64)
-    values = np.array([STALE_NAN, -0.0])
-    found = decode_rows(encode_rows(refs, ts_ms, values))
-    assert [column.tolist() for column in found[:2]] == [refs.tolist(), ts_ms.tolist()]
-    assert found[2].view(np.uint64).tolist() == values.view(np.uint64).tolist()
-
-
-@pytest.mark.parametrize("stream", [b"", b"PGCOPY", HEADER + b"\0" * 5 + TRAILER, HEADER + b"\0" * 34 + TRAILER])
-def test_other_streams_are_refused(stream: bytes) -> None:
-    with pytest.raises(StorageError):
-        decode_rows(stream)

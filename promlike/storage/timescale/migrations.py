@@ -9,7 +9,8 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but 
 
 from promlike.errors import StorageError
 from promlike.storage.timescale.connection import quote_name
-from promlike.storage.timescale.schema import first_tables
+from promlike.storage.timescale.version1 import first_tables
+from promlike.storage.timescale.version2 import series_of_several_writers
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,10 @@ class Migration:
     statements: Callable[[bool], Sequence[str]]
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(version=1, name="series, samples, metadata, WAL position", statements=first_tables),)
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(version=1, name="series, samples, metadata, WAL position", statements=first_tables),
+    Migration(version=2, name="ids from the database, several writers", statements=series_of_several_writers),
+)
 """In order, from 1, without gaps. New steps go to the end."""
 
 

@@ -1,63 +1,107 @@
-"""Series, their metadata and how far the WAL has been stored, in the database."""
+"""Series, their ids and the times of their samples, in the database."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
-from promlike.model.labels import METRIC_NAME, labels
-from promlike.storage.store import Metadata, SeriesRecord, WalPosition
+import numpy as np
+import orjson
+
+from promlike.model.blocks import Int32, Int64
+from promlike.model.labels import METRIC_NAME, Labels, labels
+from promlike.storage.store import SeriesRecord
+from promlike.storage.timescale.copy import copy_in, copy_out
+from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.text import original, storable
 from promlike.storage.timescale.times import to_ms
+from promlike.storage.timescale.version2 import KEY
 
-UPSERT_METADATA = """
-INSERT INTO metadata (metric, type, help, unit) VALUES ($1, $2, $3, $4)
-ON CONFLICT (metric) DO UPDATE SET type = excluded.type, help = excluded.help, unit = excluded.unit
+SERIES_AT_ONCE = 10_000
+"""Series whose labels stand in memory together while they are written."""
+
+LOAD = """
+SELECT ref, labels, min_time, max_time
+FROM writer_series JOIN series ON series.id = series_id LEFT JOIN series_times USING (series_id) WHERE writer = $1 ORDER BY ref
 """
-UPSERT_POSITION = """
-INSERT INTO wal_position (segment, byte_offset) VALUES ($1, $2)
-ON CONFLICT (only_row) DO UPDATE SET segment = excluded.segment, byte_offset = excluded.byte_offset
+INSERT_SERIES = f"""
+INSERT INTO series (metric, labels)
+SELECT coalesce(labels->>'{METRIC_NAME}', ''), labels FROM (
+    SELECT DISTINCT ON (key) key, labels FROM (SELECT {KEY.format(labels="labels")} AS key, labels FROM incoming_series) AS keyed
+    WHERE NOT EXISTS (SELECT FROM series WHERE series.key = keyed.key)
+) AS missing
+ON CONFLICT (key) DO NOTHING
+"""
+MAP_SERIES = f"""
+INSERT INTO writer_series (writer, ref, series_id)
+SELECT $1, ref, series.id FROM incoming_series JOIN series ON series.key = {KEY.format(labels="incoming_series.labels")}
+ON CONFLICT (writer, ref) DO UPDATE SET series_id = excluded.series_id
+"""
+WIDEN_TIMES = """
+INSERT INTO series_times (series_id, min_time, max_time, flush)
+SELECT series_id, min(first), max(last), $1 FROM incoming_times GROUP BY series_id ORDER BY series_id
+ON CONFLICT (series_id) DO UPDATE SET
+    min_time = least(series_times.min_time, excluded.min_time),
+    max_time = greatest(series_times.max_time, excluded.max_time),
+    flush = excluded.flush
 """
 
 
-async def load_series(connection: Any) -> list[SeriesRecord]:
+async def load_ids(connection: Any, writer: int, ids: SeriesIds) -> None:
+    """Learn which id each ref of a writer has."""
+    ids.set(*await copy_out(connection, ("int4", "int4"), "SELECT ref, series_id FROM writer_series WHERE writer = $1", writer))
+
+
+async def load_series(connection: Any, writer: int) -> list[SeriesRecord]:
     """See `Store.load_series`."""
-    return [_series_record(row) for row in await connection.fetch("SELECT id, labels, min_time, max_time FROM series ORDER BY id")]
+    return [_series_record(row) for row in await connection.fetch(LOAD, writer)]
 
 
-async def write_series(connection: Any, series: Iterable[SeriesRecord]) -> None:
-    """Insert series; one that is there already is replaced."""
-    named = [(each.ref, {storable(name): storable(value) for name, value in each.labels}) for each in series]
-    if named:
-        rows = [(ref, pairs.get(METRIC_NAME, ""), pairs) for ref, pairs in named]
-        await connection.execute("DELETE FROM series WHERE id = ANY($1::int[])", [row[0] for row in rows])
-        await connection.executemany("INSERT INTO series (id, metric, labels) VALUES ($1, $2, $3)", rows)
+async def write_series(connection: Any, writer: int, ids: SeriesIds, series: Iterable[SeriesRecord]) -> None:
+    """Give series the ids that they have, or get now, in the database, and note which refs this writer has for them.
+
+    Inside the transaction of a flush. When that is rolled back, the ids in `ids` mean nothing until the series are announced again.
+    """
+    rest = iter(series)
+    while part := list(islice(rest, SERIES_AT_ONCE)):
+        await connection.execute("CREATE TEMP TABLE incoming_series (ref int, labels jsonb) ON COMMIT DROP")
+        rows = [(record.ref, _json(record.labels)) for record in part]
+        await connection.execute(
+            "INSERT INTO incoming_series SELECT * FROM unnest($1::int[], $2::text[]::jsonb[])", *zip(*rows, strict=True)
+        )
+        await connection.execute("ANALYZE incoming_series")
+        await connection.execute(INSERT_SERIES)
+        await connection.execute(MAP_SERIES, writer)
+        query = "SELECT ref, series_id FROM incoming_series JOIN writer_series USING (ref) WHERE writer = $1"
+        ids.set(*await copy_out(connection, ("int4", "int4"), query, writer))
+        await connection.execute("DROP TABLE incoming_series")
 
 
-async def load_metadata(connection: Any) -> list[Metadata]:
-    """See `Store.load_metadata`."""
-    rows = await connection.fetch("SELECT metric, type, help, unit FROM metadata ORDER BY metric")
-    return [
-        Metadata(metric=original(row["metric"]), type=row["type"], help=original(row["help"]), unit=original(row["unit"])) for row in rows
-    ]
+async def write_times(connection: Any, flush: int, times: Sequence[tuple[Int32, Int64, Int64]]) -> None:
+    """Widen the times of the series that got samples: ids int32[S], first and last times int64[S], of every portion that was written."""
+    if not times:
+        return
+    columns = [np.concatenate(column) for column in zip(*times, strict=True)]
+    await connection.execute("CREATE TEMP TABLE incoming_times (series_id int, first timestamptz, last timestamptz) ON COMMIT DROP")
+    await copy_in(connection, "incoming_times", {"series_id": "int4", "first": "timestamptz", "last": "timestamptz"}, *columns)
+    await connection.execute(WIDEN_TIMES, flush)
 
 
-async def write_metadata(connection: Any, metadata: Sequence[Metadata]) -> None:
-    await connection.executemany(UPSERT_METADATA, [_metadata_row(each) for each in metadata])
+async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int32) -> None:
+    """See `Store.delete_series`: this writer has these series no more, and what no writer has is dropped."""
+    found = ids.ids_of(refs)
+    found = found[found >= 0].tolist()
+    await connection.execute("DELETE FROM writer_series WHERE writer = $1 AND ref = ANY($2::int[])", writer, refs.tolist())
+    gone = "id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
+    await connection.execute(
+        f"WITH gone AS (DELETE FROM series WHERE {gone} RETURNING id) DELETE FROM series_times USING gone WHERE series_id = id", found
+    )
+    ids.forget(refs)
 
 
-async def load_position(connection: Any) -> WalPosition | None:
-    """See `Store.load_position`."""
-    row = await connection.fetchrow("SELECT segment, byte_offset FROM wal_position")
-    return None if row is None else WalPosition(segment=row["segment"], offset=row["byte_offset"])
-
-
-async def write_position(connection: Any, position: WalPosition) -> None:
-    await connection.execute(UPSERT_POSITION, position.segment, position.offset)
+def _json(series: Labels) -> str:
+    return orjson.dumps({storable(name): storable(value) for name, value in series}).decode()
 
 
 def _series_record(row: Any) -> SeriesRecord:
     pairs = labels((original(name), original(value)) for name, value in row["labels"].items())
-    return SeriesRecord(ref=row["id"], labels=pairs, min_time_ms=to_ms(row["min_time"]), max_time_ms=to_ms(row["max_time"]))
-
-
-def _metadata_row(entry: Metadata) -> tuple[str, str, str, str]:
-    return storable(entry.metric), entry.type, storable(entry.help), storable(entry.unit)
+    return SeriesRecord(ref=row["ref"], labels=pairs, min_time_ms=to_ms(row["min_time"]), max_time_ms=to_ms(row["max_time"]))

@@ -1,71 +1,112 @@
-"""The `Store` on TimescaleDB, through asyncpg."""
+"""The `Store` on PostgreSQL, with or without TimescaleDB, through asyncpg."""
 
-from promlike.errors import StorageError
+import asyncio
+from pathlib import Path
+
+from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.store import FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
-from promlike.storage.timescale import maintenance, read, series, write
+from promlike.storage.timescale import metadata, partitions, read, series, write, writers
 from promlike.storage.timescale.connection import Database, Timeouts
+from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
-
-OLDEST_VERSION = (2, 21)
-"""The first TimescaleDB whose COPY compresses while it loads."""
+from promlike.storage.timescale.server import ServerFeatures, server_features
+from promlike.storage.timescale.times import to_time
+from promlike.storage.writer_id import read_writer_id
 
 
 class TimescaleStore:
-    """Keeps samples in one schema of one database. `url` is a libpq URL; its password never appears in messages."""
+    """Keeps samples in one schema of one database, which several daemons may share; each has a data folder of its own, with a writer id.
 
-    def __init__(self, url: str, *, schema: str = "promlike", timeouts: Timeouts | None = None) -> None:
+    `url` is a libpq URL; its password never appears in messages.
+    """
+
+    def __init__(self, url: str, *, folder: Path, schema: str = "promlike", timeouts: Timeouts | None = None) -> None:
+        self._folder = folder
         self._database = Database(url, schema=schema, timeouts=timeouts or Timeouts())
+        self._ids = SeriesIds()
+        self._writer = 0
+        self._features: ServerFeatures | None = None
+
+    @property
+    def features(self) -> ServerFeatures:
+        """What the server can do; once the store is open."""
+        if self._features is None:
+            raise StorageUnavailable("the store is not open")
+        return self._features
 
     async def open(self) -> None:
-        """Connect and bring the schema up to date; raises StorageError when the extension is missing or too old."""
+        """Connect, bring the schema up to date and learn the ids of this writer's series."""
+        writer, is_new = await asyncio.to_thread(read_writer_id, self._folder)
+        has_wal = await asyncio.to_thread(lambda: any((self._folder / "wal").glob("*")))
         await self._database.open()
         async with self._database.connection("create the schema") as connection:
-            if not await migrate(connection, self._database.schema):
-                raise StorageError("the database has no TimescaleDB extension")
-            version = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
-        if tuple(int(part) for part in str(version).split(".")[:2]) < OLDEST_VERSION:
-            raise StorageError(f"TimescaleDB {version} is too old: {'.'.join(map(str, OLDEST_VERSION))} or newer is needed")
+            timescale = await migrate(connection, self._database.schema)
+            self._features = await server_features(connection, timescale=timescale)
+        async with self._database.transaction("load the ids of series") as connection:
+            self._writer = await writers.enter_writer(connection, writer, takes_over=is_new and has_wal)
+            await writers.load_position(connection, self._writer)  # waits until nothing is written any more in this writer's name
+            await series.load_ids(connection, self._writer, self._ids)
 
     async def close(self) -> None:
         await self._database.close()
 
     async def load_series(self) -> list[SeriesRecord]:
         async with self._database.connection("load series") as connection:
-            return await series.load_series(connection)
+            return await series.load_series(connection, self._writer)
 
     async def load_metadata(self) -> list[Metadata]:
         async with self._database.connection("load metadata") as connection:
-            return await series.load_metadata(connection)
+            return await metadata.load_metadata(connection)
 
     async def load_position(self) -> WalPosition | None:
-        async with self._database.connection("load the WAL position") as connection:
-            return await series.load_position(connection)
+        async with self._database.transaction("load the WAL position") as connection:
+            return await writers.load_position(connection, self._writer)
 
     async def write(self, batch: FlushBatch) -> None:
+        features, ids, writer = self.features, self._ids, self._writer
         async with self._database.transaction("write") as connection:
-            await write.write_batch(connection, batch)
+            flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            stored = await writers.load_position(connection, writer)
+            if stored is not None and (stored.segment, stored.offset) >= (batch.position.segment, batch.position.offset):
+                return  # the answer to an earlier commit was lost with the connection
+            await series.write_series(connection, writer, ids, batch.new_series)
+            await metadata.write_metadata(connection, batch.metadata)
+            times = await write.write_chunks(connection, features, ids, iter(batch.chunks))
+            times += await write.write_late(connection, features, ids, batch.late_refs, batch.late_ts_ms, batch.late_values)
+            await series.write_times(connection, flush, times)
+            await writers.write_position(connection, writer, batch.position)
 
     async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
-        if not len(refs) or start_ms >= end_ms:
+        ids = self._ids.ids_of(refs)
+        if not (ids >= 0).any() or start_ms >= end_ms:
             return SampleBlock.empty(len(refs))
         async with self._database.connection("read") as connection:
-            return await read.read_samples(connection, refs, start_ms, end_ms)
+            return await read.read_samples(connection, ids, start_ms, end_ms)
 
     async def count(self, refs: Int32, start_ms: int, end_ms: int) -> int:
-        if not len(refs):
+        ids = self._ids.ids_of(refs)
+        if not (ids >= 0).any():
             return 0
         async with self._database.connection("count") as connection:
-            return await read.count_samples(connection, refs, start_ms, end_ms)
+            return await read.count_samples(connection, ids, start_ms, end_ms)
 
     async def delete_before(self, cutoff_ms: int) -> int:
-        async with self._database.connection("delete") as connection:
-            return await maintenance.delete_before(connection, cutoff_ms)
+        """Days that are older as a whole are dropped; older rows of the day at the border go when it does. Returns -1."""
+        async with self._database.transaction("delete") as connection:
+            await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            await writers.forget_absent_writers(connection, self._writer, cutoff_ms)
+            if self.features.timescale:
+                await connection.execute("SELECT drop_chunks('samples', older_than => $1::timestamptz)", to_time(cutoff_ms))
+            else:
+                await partitions.drop_partitions(connection, "samples", cutoff_ms)
+        return -1
 
     async def delete_series(self, refs: Int32) -> None:
-        async with self._database.connection("delete series") as connection:
-            await maintenance.delete_series(connection, refs)
+        async with self._database.transaction("delete series") as connection:
+            await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            await series.delete_series(connection, self._writer, self._ids, refs)
 
     async def stats(self) -> StoreStats:
         async with self._database.connection("read statistics") as connection:
-            return await read.load_stats(connection)
+            return await read.load_stats(connection, timescale=self.features.timescale)

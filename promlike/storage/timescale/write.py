@@ -1,70 +1,54 @@
-"""Writing samples. Every function runs inside the caller's transaction."""
+"""Writing samples. Every function runs inside the transaction of a flush."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from promlike.model.blocks import Float64, Int32, Int64
-from promlike.storage.store import FlushBatch, SampleChunk
-from promlike.storage.timescale import series
-from promlike.storage.timescale.copy import encode_rows
+from promlike.errors import StorageError
+from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
+from promlike.storage.store import SampleChunk
+from promlike.storage.timescale.copy import SAMPLE, copy_in, encode_columns, stream_of
+from promlike.storage.timescale.ids import SeriesIds
+from promlike.storage.timescale.partitions import make_partitions
+from promlike.storage.timescale.server import ServerFeatures
 from promlike.storage.timescale.times import to_time
 
 COLUMNS = ("ts", "series_id", "value")
-UPDATE_TIMES = """
-UPDATE series SET min_time = least(min_time, given.first), max_time = greatest(max_time, given.last)
-FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) AS given (id, first, last) WHERE series.id = given.id
-"""
+
+Times = tuple[Int32, Int64, Int64]
+"""Ids of series, and the first and last time that was written of each."""
 
 
-async def write_batch(connection: Any, batch: FlushBatch) -> None:
-    """See `Store.write`."""
-    stored = await series.load_position(connection)
-    if stored is not None and (stored.segment, stored.offset) >= (batch.position.segment, batch.position.offset):
-        return  # the answer to an earlier commit was lost with the connection
-    await series.write_series(connection, batch.new_series)
-    await series.write_metadata(connection, batch.metadata)
-    await _write_chunks(connection, batch)
-    await _write_late(connection, batch.late_refs, batch.late_ts_ms, batch.late_values)
-    await series.write_position(connection, batch.position)
+async def write_chunks(connection: Any, features: ServerFeatures, ids: SeriesIds, chunks: Iterator[SampleChunk]) -> list[Times]:
+    """COPY every chunk, straight into the columnstore where the server can."""
+    if features.direct_compress:
+        await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
+        await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy_client_sorted = on")
+    times = []
+    while (prepared := await asyncio.to_thread(_next_chunk, ids, chunks)) is not None:
+        samples, written, stream = prepared
+        if not features.timescale:
+            await make_partitions(connection, "samples", samples.ts_ms)
+        await connection.copy_to_table("samples", columns=COLUMNS, source=stream_of(stream), format="binary")
+        times.append(written)
+    if features.direct_compress:
+        await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = off")
+    return times
 
 
-async def _write_chunks(connection: Any, batch: FlushBatch) -> None:
-    """COPY every chunk straight into the columnstore; chunks are sorted by (series, time), which direct compress relies on."""
-    await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
-    await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy_client_sorted = on")
-    chunks = iter(batch.chunks)
-    while (prepared := await asyncio.to_thread(_next_chunk, chunks)) is not None:
-        chunk, rows = prepared
-        await connection.copy_to_table("samples", columns=COLUMNS, source=_stream(rows), format="binary")
-        counts = np.diff(chunk.samples.offsets)
-        some = np.flatnonzero(counts)
-        first, last = chunk.samples.ts_ms[chunk.samples.offsets[some]], chunk.samples.ts_ms[chunk.samples.offsets[some + 1] - 1]
-        await _update_times(connection, chunk.refs[some], first, last)
-    await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = off")
-
-
-def _next_chunk(chunks: Iterator[SampleChunk]) -> tuple[SampleChunk, bytes] | None:
-    chunk = next(chunks, None)
-    if chunk is None:
-        return None
-    refs = np.repeat(chunk.refs, np.diff(chunk.samples.offsets))
-    return chunk, encode_rows(refs, chunk.samples.ts_ms, chunk.samples.values)
-
-
-async def _update_times(connection: Any, refs: Int32, first_ms: Int64, last_ms: Int64) -> None:
-    times = [[to_time(ms) for ms in column.tolist()] for column in (first_ms, last_ms)]  # once a series and flush, not once a sample
-    await connection.execute(UPDATE_TIMES, refs.tolist(), *times)
-
-
-async def _write_late(connection: Any, refs: Int32, ts_ms: Int64, values: Float64) -> None:
+async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, refs: Int32, ts_ms: Int64, values: Float64) -> list[Times]:
+    """Put samples (int32[N], int64[N], float64[N], sorted by ref, time) in the place of what is stored at their times, or beside it."""
     if not len(refs):
-        return
-    await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+        return []
+    if features.timescale:
+        await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+    else:
+        await make_partitions(connection, "samples", ts_ms)
+    given = known_ids(ids, refs)
     await connection.execute("CREATE TEMP TABLE late (ts timestamptz, series_id int, value float8) ON COMMIT DROP")
-    await connection.copy_to_table("late", columns=COLUMNS, source=_stream(encode_rows(refs, ts_ms, values)), format="binary")
+    await copy_in(connection, "late", dict(zip(COLUMNS, SAMPLE, strict=True)), ts_ms, given, values)
     span = to_time(int(ts_ms.min())), to_time(int(ts_ms.max()))
     # The constant bounds let TimescaleDB leave out chunks; the join alone would decompress candidates in all of them.
     await connection.execute(
@@ -74,8 +58,34 @@ async def _write_late(connection: Any, refs: Int32, ts_ms: Int64, values: Float6
     await connection.execute("INSERT INTO samples (ts, series_id, value) SELECT ts, series_id, value FROM late")
     starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
     ends = np.append(starts[1:], len(refs)) - 1
-    await _update_times(connection, refs[starts], ts_ms[starts], ts_ms[ends])
+    return [(given[starts], ts_ms[starts], ts_ms[ends])]
 
 
-async def _stream(rows: bytes) -> AsyncIterator[bytes]:
-    yield rows
+def known_ids(ids: SeriesIds, refs: Int32) -> Int32:
+    """The ids of refs (int32[N]) that must have one; raises StorageError."""
+    found = ids.ids_of(refs)
+    if len(found) and found.min() < 0:
+        raise StorageError(f"series {refs[np.argmin(found)]} has samples to store, but the database was never told of it")
+    return found
+
+
+def _next_chunk(ids: SeriesIds, chunks: Iterator[SampleChunk]) -> tuple[SampleBlock, Times, bytes] | None:
+    chunk = next(chunks, None)
+    if chunk is None:
+        return None
+    given, samples = _by_id(known_ids(ids, chunk.refs), chunk.samples)
+    counts = np.diff(samples.offsets)
+    some = np.flatnonzero(counts)
+    times = given[some], samples.ts_ms[samples.offsets[some]], samples.ts_ms[samples.offsets[some + 1] - 1]
+    return samples, times, encode_columns(SAMPLE, samples.ts_ms, np.repeat(given, counts), samples.values)
+
+
+def _by_id(given: Int32, samples: SampleBlock) -> tuple[Int32, SampleBlock]:
+    """Rows sorted by id, as direct compress relies on. Mostly they are already: refs and ids are given in the same order."""
+    if (np.diff(given) > 0).all():
+        return given, samples
+    order = np.argsort(given)
+    counts = np.diff(samples.offsets)[order]
+    offsets = np.append(0, np.cumsum(counts))
+    at = np.repeat(samples.offsets[:-1][order] - offsets[:-1], counts) + np.arange(offsets[-1])
+    return given[order], SampleBlock(ts_ms=samples.ts_ms[at], values=samples.values[at], offsets=offsets)

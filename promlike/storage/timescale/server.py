@@ -1,0 +1,41 @@
+"""What a server can do beyond plain PostgreSQL, and what that means for the samples."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from promlike.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+OLDEST_VERSION = (2, 18)
+"""The first TimescaleDB with the columnstore under its present names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFeatures:
+    """`timescale`: samples are in a hypertable with a columnstore, else in daily partitions. `direct_compress`: COPY can write into it."""
+
+    timescale: bool
+    direct_compress: bool
+
+
+async def server_features(connection: Any, *, timescale: bool) -> ServerFeatures:
+    """Find out, and tell in the log what is lacking. Raises StorageError when TimescaleDB is too old."""
+    if not timescale:
+        log.warning(
+            "the database has no TimescaleDB: samples are kept in daily partitions of plain tables,"
+            " uncompressed (about 90 bytes a sample instead of 3)"
+        )
+        return ServerFeatures(timescale=False, direct_compress=False)
+    version = str(await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        raise StorageError(f"TimescaleDB {version} is too old: {'.'.join(map(str, OLDEST_VERSION))} or newer is needed")
+    # The first statement that needs the extension's library loads it, and with it its settings.
+    await connection.execute("SELECT hypertable_size('samples')")
+    direct = await connection.fetchval("SELECT current_setting('timescaledb.enable_direct_compress_copy', true) IS NOT NULL")
+    if not direct:
+        log.warning(
+            "TimescaleDB %s cannot compress while samples are copied (2.21 or newer can): they are compressed after two days", version
+        )
+    return ServerFeatures(timescale=True, direct_compress=bool(direct))

@@ -1,0 +1,61 @@
+"""Writers: the daemons that write into one database. Their flushes happen one after the other, and each has its own WAL position."""
+
+from typing import Any
+from uuid import UUID
+
+from promlike.storage.store import WalPosition
+from promlike.storage.timescale.times import to_time
+from promlike.storage.timescale.version2 import NOBODY
+
+DROP_UNUSED = """
+WITH gone AS (DELETE FROM series WHERE NOT EXISTS (SELECT FROM writer_series WHERE series_id = id) RETURNING id)
+DELETE FROM series_times USING gone WHERE series_id = id
+"""
+
+
+async def enter_writer(connection: Any, writer: UUID, *, takes_over: bool) -> int:
+    """The number of a writer, made when the database does not know it.
+
+    `takes_over`: the data folder is from before writers had ids, so what the database has from then is of this writer.
+    """
+    if takes_over:
+        await connection.execute("UPDATE writers SET id = $1 WHERE id = $2", writer, UUID(NOBODY))
+    await connection.execute(
+        "INSERT INTO writers (id) SELECT $1 WHERE NOT EXISTS (SELECT FROM writers WHERE id = $1) ON CONFLICT DO NOTHING", writer
+    )
+    return int(await connection.fetchval("SELECT number FROM writers WHERE id = $1", writer))
+
+
+async def begin_flush(connection: Any, statement_s: float) -> int:
+    """Wait for the flushes of other writers to end; the number of this one. They are numbered in the order in which they are committed."""
+    # Another writer's flush may take as long as a statement, not only as long as a lock is waited for otherwise.
+    await connection.execute(f"SET LOCAL lock_timeout = {int(statement_s * 1000)}")
+    return int(await connection.fetchval("UPDATE database_state SET last_flush = last_flush + 1 RETURNING last_flush"))
+
+
+async def load_position(connection: Any, writer: int) -> WalPosition | None:
+    """See `Store.load_position`. Inside a transaction.
+
+    Waits for the writer's own flush to end, which may still be going on in the server after the process that began it was killed.
+    """
+    row = await connection.fetchrow("SELECT segment, byte_offset FROM writers WHERE number = $1 FOR UPDATE", writer)
+    return None if row is None or row["segment"] is None else WalPosition(segment=row["segment"], offset=row["byte_offset"])
+
+
+async def write_position(connection: Any, writer: int, position: WalPosition) -> None:
+    """Inside the transaction of a flush."""
+    query = "UPDATE writers SET segment = $2, byte_offset = $3, last_seen_at = now() WHERE number = $1"
+    await connection.execute(query, writer, position.segment, position.offset)
+
+
+async def forget_absent_writers(connection: Any, writer: int, cutoff_ms: int) -> None:
+    """Forget the writers that were not seen since a time, and the series that no other writer has; note that this one is there.
+
+    What such a writer may still have in its WAL is older than what is kept.
+    """
+    await connection.execute("UPDATE writers SET last_seen_at = now() WHERE number = $1", writer)
+    gone = await connection.fetchval(
+        "WITH gone AS (DELETE FROM writers WHERE last_seen_at < $1 RETURNING number) SELECT count(*) FROM gone", to_time(cutoff_ms)
+    )
+    if gone:
+        await connection.execute(DROP_UNUSED)

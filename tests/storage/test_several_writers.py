@@ -1,0 +1,134 @@
+"""Several daemons write into one database: each series has one id, each writer its own refs and its own WAL position."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
+import numpy as np
+import pytest
+
+from promlike.errors import StorageError
+from promlike.storage.store import SeriesRecord, WalPosition
+from promlike.storage.timescale.ids import SeriesIds
+from promlike.storage.timescale.store import TimescaleStore
+from promlike.storage.writer_id import read_writer_id
+from tests.storage.store_suite import START_MS, batch, read, up
+
+Writers = Callable[[str], Awaitable[TimescaleStore]]
+"""Opens the store of the daemon of that name; the fixture closes it."""
+
+
+@pytest.fixture
+async def writers(database: str, tmp_path: Path) -> AsyncIterator[Writers]:
+    opened: list[TimescaleStore] = []
+
+    async def open_writer(name: str) -> TimescaleStore:
+        (tmp_path / name).mkdir(exist_ok=True)
+        opened.append(TimescaleStore(database, folder=tmp_path / name))
+        await opened[-1].open()
+        return opened[-1]
+
+    yield open_writer
+    for store in opened:
+        await store.close()
+
+
+def series(*named: tuple[int, str]) -> list[SeriesRecord]:
+    return [SeriesRecord(ref=ref, labels=up(instance)) for ref, instance in named]
+
+
+async def test_a_series_that_two_write_has_one_id(writers: Writers, database: str) -> None:
+    first, second = await writers("first"), await writers("second")
+    await first.write(batch({0: [(START_MS, 1.0)], 1: [(START_MS, 2.0)]}, series=series((0, "a"), (1, "b"))))
+    await second.write(batch({0: [(START_MS + 1, 3.0)], 1: [(START_MS + 1, 4.0)]}, series=series((0, "b"), (1, "c"))))
+    assert await read(first, [0, 1]) == [[(START_MS, 1.0)], [(START_MS, 2.0), (START_MS + 1, 3.0)]]
+    assert await read(second, [1, 0]) == [[(START_MS + 1, 4.0)], [(START_MS, 2.0), (START_MS + 1, 3.0)]]
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 3
+    await connection.close()
+
+
+async def test_many_series_written_at_once_have_one_id_each(writers: Writers, database: str) -> None:
+    stores = [await writers(str(number)) for number in range(3)]
+    for flush in range(3):
+        named = [(flush * 200 + k, f"{flush}-{k}") for k in range(200)]
+        samples = {ref: [(START_MS + flush, 1.0)] for ref, _ in named}
+        await asyncio.gather(*(store.write(batch(samples, series=series(*named), position=(1, 8 + flush))) for store in stores))
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 600
+    assert await connection.fetchval("SELECT count(DISTINCT series_id) FROM promlike.writer_series") == 600
+    await connection.close()
+
+
+async def test_each_writer_has_its_own_position(writers: Writers) -> None:
+    first, second = await writers("first"), await writers("second")
+    await first.write(batch(series=series((0, "a")), position=(5, 8)))
+    assert await second.load_position() is None
+    await second.write(batch(series=series((0, "a")), position=(2, 8)))
+    assert await first.load_position() == WalPosition(segment=5, offset=8)
+    assert await (await writers("second")).load_position() == WalPosition(segment=2, offset=8)
+
+
+async def test_a_writer_finds_its_refs_again(writers: Writers) -> None:
+    other, store = await writers("other"), await writers("own")
+    await other.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "x"))))
+    await store.write(batch({5: [(START_MS, 1.0)], 9: [(START_MS, 2.0)]}, series=series((5, "b"), (9, "a"))))
+    again = await writers("own")
+    assert [(record.ref, record.labels) for record in await again.load_series()] == [(5, up("b")), (9, up("a"))]
+    assert await read(again, [9, 5]) == [[(START_MS, 2.0)], [(START_MS, 1.0)]]
+
+
+async def test_a_series_is_dropped_when_its_last_writer_drops_it(writers: Writers) -> None:
+    first, second = await writers("first"), await writers("second")
+    await first.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "a"))))
+    await second.write(batch({3: [(START_MS + 1, 1.0)]}, series=series((3, "a"))))
+    await first.delete_series(np.array([0], np.int32))
+    assert await first.load_series() == []
+    assert [record.ref for record in await second.load_series()] == [3]
+    await second.write(batch({3: [(START_MS + 2, 1.0)]}, position=(1, 16)))
+    await second.delete_series(np.array([3], np.int32))
+    await first.write(batch({0: [(START_MS + 3, 1.0)]}, series=series((0, "a")), position=(1, 16)))
+    assert await read(first, [0]) == [[(START_MS + 3, 1.0)]]
+
+
+async def test_a_writer_that_was_away_longer_than_samples_are_kept_is_forgotten(writers: Writers, database: str) -> None:
+    gone, store = await writers("gone"), await writers("store")
+    await gone.write(batch({0: [(START_MS, 1.0)], 1: [(START_MS, 1.0)]}, series=series((0, "a"), (1, "b"))))
+    await store.write(batch({0: [(START_MS + 1, 1.0)]}, series=series((0, "b"))))
+    await store.delete_before(START_MS - 1)
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 2
+    await connection.execute("UPDATE promlike.writers SET last_seen_at = $1", datetime.fromtimestamp(START_MS / 1000, UTC))
+    await store.delete_before(START_MS + 1)
+    assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 1
+    assert [record.labels for record in await store.load_series()] == [up("b")]
+    await connection.close()
+
+
+async def test_samples_of_a_series_that_was_never_announced_are_refused(writers: Writers) -> None:
+    store = await writers("own")
+    with pytest.raises(StorageError, match="series 4 has samples to store"):
+        await store.write(batch({4: [(START_MS, 1.0)]}))
+    assert await store.load_position() is None
+
+
+def test_a_folder_keeps_its_writer_id(tmp_path: Path) -> None:
+    made, is_new = read_writer_id(tmp_path)
+    assert is_new
+    assert read_writer_id(tmp_path) == (made, False)
+    (tmp_path / "writer_id").write_text("somebody")
+    with pytest.raises(StorageError, match="'somebody', which is no id of a writer"):
+        read_writer_id(tmp_path)
+
+
+def test_ids_and_refs_find_each_other() -> None:
+    ids = SeriesIds()
+    assert ids.refs_of(np.array([7], np.int32)).tolist() == [-1]
+    ids.set(np.array([0, 5000, 2], np.int32), np.array([70, 1, 30], np.int32))
+    assert ids.ids_of(np.array([5000, 1, 0, 99_999], np.int32)).tolist() == [1, -1, 70, -1]
+    assert ids.refs_of(np.array([30, 2, 70, 71, 1], np.int32)).tolist() == [2, -1, 0, -1, 5000]
+    ids.forget(np.array([5000, 99_999], np.int32))
+    assert ids.ids_of(np.array([5000], np.int32)).tolist() == [-1]
+    assert ids.refs_of(np.array([1], np.int32)).tolist() == [-1]
