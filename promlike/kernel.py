@@ -27,6 +27,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.storage.head_kernels",
     "promlike.storage.index_kernels",
     "promlike.storage.merge",
+    "promlike.storage.roll_up",
     "promlike.promql.kernels.aggregate",
     "promlike.promql.kernels.counter",
     "promlike.promql.kernels.dates",
@@ -37,6 +38,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.promql.kernels.regression",
     "promlike.promql.kernels.rollup",
     "promlike.promql.kernels.select",
+    "promlike.promql.kernels.tiers",
 )
 """Every module that defines kernels; a test holds that none is missing."""
 

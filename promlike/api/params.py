@@ -14,6 +14,7 @@ from promlike.errors import BadRequest
 from promlike.model.blocks import StepGrid
 from promlike.model.durations import parse_duration
 from promlike.model.labels import quote
+from promlike.model.tiers import RESOLUTIONS_MS
 
 MAX_POINTS = 11_000
 """Points a series of a range query may have."""
@@ -80,6 +81,17 @@ class Params:
     def required_duration_ms(self, name: str) -> int:
         with parameter(name):
             return _whole(parse_duration_ns(self.text(name)), 1_000_000)
+
+    def resolution_ms(self) -> int | None:
+        """`max_source_resolution`: `auto` (None), `raw` (0), or a duration, which means the coarsest tier that is no coarser."""
+        text = self.text("max_source_resolution") or "auto"
+        if text == "auto":
+            return None
+        if text == "raw":
+            return 0
+        with parameter("max_source_resolution"):
+            most_ms = parse_duration_ns(text) // 1_000_000
+        return max((tier_ms for tier_ms in RESOLUTIONS_MS.values() if tier_ms <= most_ms), default=0)
 
     def count(self, name: str) -> int | None:
         """A whole number, or None when it is missing."""

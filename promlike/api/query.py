@@ -17,9 +17,16 @@ async def query(api: Api, params: Params, request: web.Request) -> Answer:
     time_ms = round(time() * 1000) if asked_ms is None else asked_ms
     lookback_ms = params.duration_ms("lookback_delta")
     stats = params.text("stats")
+    resolution_ms = params.resolution_ms()
     with api.deadline(params) as deadline, parameter("query"):
         result = await api.engine.instant(
-            api.storage, params.text("query"), time_ms, deadline=deadline, lookback_ms=lookback_ms, with_stats=bool(stats)
+            api.storage,
+            params.text("query"),
+            time_ms,
+            deadline=deadline,
+            lookback_ms=lookback_ms,
+            with_stats=bool(stats),
+            resolution_ms=resolution_ms,
         )
     api.metrics.queries.observe(result.stats)
     return await query_answer(result, limit=limit, stats=stats, times_ms=[time_ms])

@@ -14,6 +14,7 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
     grid = params.grid()
     lookback_ms = params.duration_ms("lookback_delta")
     stats = params.text("stats")
+    resolution_ms = params.resolution_ms()
     with api.deadline(params) as deadline, parameter("query"):
         result = await api.engine.range(
             api.storage,
@@ -23,6 +24,7 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
             deadline=deadline,
             lookback_ms=lookback_ms,
             with_stats=bool(stats),
+            resolution_ms=resolution_ms,
         )
     api.metrics.queries.observe(result.stats)
     return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist())

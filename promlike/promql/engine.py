@@ -41,6 +41,7 @@ class _Query:
 
     text: str
     expr: ast.Expr
+    shape: Shape
     grid: StepGrid
     timing: Timing
     deadline: Deadline
@@ -79,14 +80,16 @@ class Engine:
         deadline: Deadline | None = None,
         lookback_ms: int | None = None,
         with_stats: bool = False,
+        resolution_ms: int | None = None,
     ) -> QueryResult:
-        """Evaluate at one time. `with_stats` counts the samples each step looks at, which costs time.
+        """Evaluate at one time. `with_stats` counts the samples each step looks at, which costs time. `resolution_ms`: see `Timing`.
 
         Raises ParseError, QueryError, QueryTimeout, QueryCancelled, StorageError.
         """
         grid = StepGrid(start_ms=time_ms, step_ms=1, count=1)
         window = QueryWindow(start_ms=time_ms, end_ms=time_ms, step_ms=0)
-        prepared = await self._prepare(query, grid, window, deadline, lookback_ms, with_stats, is_range=False)
+        timing = self._timing(window, lookback_ms, resolution_ms)
+        prepared = await self._prepare(query, grid, timing, deadline, with_stats, is_range=False)
         return await self._run(source, prepared)
 
     async def range(
@@ -99,22 +102,31 @@ class Engine:
         deadline: Deadline | None = None,
         lookback_ms: int | None = None,
         with_stats: bool = False,
+        resolution_ms: int | None = None,
     ) -> QueryResult:
         """Evaluate at every time of the grid; as `instant`, and BadRequest when the expression is a string or a range vector.
 
         `end_ms` is the end that was asked for, which need not be a step: `@ end()`, `end()` and `range()` speak of it.
         """
         window = QueryWindow(start_ms=grid.start_ms, end_ms=grid.end_ms if end_ms is None else end_ms, step_ms=grid.step_ms)
-        prepared = await self._prepare(query, grid, window, deadline, lookback_ms, with_stats, is_range=True)
+        timing = self._timing(window, lookback_ms, resolution_ms)
+        prepared = await self._prepare(query, grid, timing, deadline, with_stats, is_range=True)
         return await self._run(source, prepared)
+
+    def _timing(self, window: QueryWindow, lookback_ms: int | None, resolution_ms: int | None) -> Timing:
+        return Timing(
+            window=window,
+            lookback_ms=self._options.lookback_ms if lookback_ms is None else lookback_ms,
+            subquery_step_ms=self._options.default_subquery_step_ms,
+            resolution_ms=resolution_ms,
+        )
 
     async def _prepare(
         self,
         text: str,
         grid: StepGrid,
-        window: QueryWindow,
+        timing: Timing,
         deadline: Deadline | None,
-        lookback_ms: int | None,
         with_stats: bool,
         *,
         is_range: bool,
@@ -126,20 +138,17 @@ class Engine:
         found = value_type(expr)
         if is_range and found in _IN_MESSAGES:
             raise BadRequest(f'invalid expression type "{_IN_MESSAGES[found]}" for range query, must be Scalar or instant Vector')
-        timing = Timing(
-            window=window,
-            lookback_ms=self._options.lookback_ms if lookback_ms is None else lookback_ms,
-            subquery_step_ms=self._options.default_subquery_step_ms,
-        )
+        shape = Shape(expr)
         return _Query(
             text=text,
             expr=expr,
+            shape=shape,
             grid=grid,
             timing=timing,
             deadline=deadline or Deadline.after(self._options.timeout_seconds),
             is_range=is_range,
             with_stats=with_stats,
-            requests=plan_requests(expr, grid, timing),
+            requests=plan_requests(expr, shape, grid, timing),
             parse_seconds=perf_counter() - started,
         )
 
@@ -189,9 +198,10 @@ class Engine:
         """Evaluate, in a worker thread."""
         started = perf_counter()
         run = self._execution(query, selection)
-        total = sum(block.samples.count for block in selection.blocks)
+        rows = [block.tier.rows for block in selection.blocks if block.tier is not None]
+        total = sum(block.samples.count for block in selection.blocks) + sum(part.count for part in rows)
         held = sum(block.samples.count for block in selection.blocks if isinstance(block.samples, SampleBlock))
-        run.budget.hold(total, held * SAMPLE_BYTES)
+        run.budget.hold(total, held * SAMPLE_BYTES + sum(part.nbytes for part in rows))
         # Entered here because it does not reach a thread from outside.
         with np.errstate(all="ignore"):
             value = run.evaluate(query.expr, query.grid)
@@ -211,7 +221,7 @@ class Engine:
     def _execution(self, query: _Query, selection: Selection) -> Execution:
         return Execution(
             dispatch=dispatch,
-            shape=Shape(query.expr),
+            shape=query.shape,
             timing=query.timing,
             features=self._options.features,
             annotations=Annotations(query.text),

@@ -20,7 +20,7 @@ from promlike.promql.names import drop_name, refuse_same_without_name, unique
 from promlike.promql.selectors import matrix_selector, sample_times, start_times, vector_selector
 from promlike.promql.shape import strip_parens
 from promlike.promql.subquery import subquery
-from promlike.promql.vector import RangeValue, ScalarValue, StringValue, Value, VectorValue
+from promlike.promql.vector import RangeValue, ScalarValue, StringValue, TierValue, Value, VectorValue
 
 
 def dispatch(run: Execution, expr: ast.Expr, grid: StepGrid) -> Value:
@@ -68,10 +68,11 @@ def _evaluate_call(run: Execution, node: ast.Call, grid: StepGrid) -> Value:
     )
     args = [run.evaluate(arg, grid) for arg in node.args]
     # What the evaluator will allocate has as many rows as its largest argument.
-    series = [arg for arg in args if isinstance(arg, VectorValue | RangeValue)]
+    series = [arg for arg in args if isinstance(arg, VectorValue | RangeValue | TierValue)]
     rows = max(map(len, series), default=1)
     run.budget.hold(rows * grid.count, rows * grid.count * CELL_BYTES)
-    value = EVALUATORS[node.function](context, args)
+    over_tiers = FUNCTIONS[node.function].over_tiers if any(isinstance(arg, TierValue) for arg in series) else None
+    value = EVALUATORS[node.function](context, args) if over_tiers is None else over_tiers.evaluate(context, args)
     if isinstance(value, VectorValue) and all(value.labels is not arg.labels for arg in series):
         return unique(value)  # labels were made, so some may have become the same
     return value

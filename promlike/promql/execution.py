@@ -14,7 +14,7 @@ from promlike.promql.context import Chunks
 from promlike.promql.options import Deadline, Features
 from promlike.promql.shape import Shape, strip_parens
 from promlike.promql.timing import Timing
-from promlike.promql.vector import RangeValue, ScalarValue, StringValue, Value, VectorValue
+from promlike.promql.vector import RangeValue, ScalarValue, StringValue, TierValue, Value, VectorValue
 from promlike.storage.store import SelectRequest, SeriesBlock
 
 
@@ -98,12 +98,14 @@ ONCE_FOR_ALL_STEPS = (ast.NumberLiteral, ast.StringLiteral, ast.MatrixSelector, 
 
 
 def size(value: Value) -> int:
-    """Cells or samples of a value."""
+    """Cells, samples or rows of a value."""
     match value:
         case VectorValue():
             return value.block.values.size
         case RangeValue():
             return value.samples.count
+        case TierValue():
+            return value.tier.rows.count
         case ScalarValue():
             return len(value.values)
         case StringValue():

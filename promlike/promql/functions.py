@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from promlike.promql.ast import ValueType
 from promlike.promql.calls.table import EVALUATORS
+from promlike.promql.calls.tiers import OVER_TIERS, OverTiers
 from promlike.promql.context import Evaluator
 from promlike.promql.options import Features
 
@@ -18,7 +19,8 @@ class FunctionSpec:
 
     `args` are the types of all arguments; the last `optional` of them may be left out, and with `variadic` the last one may also be
     repeated. `feature` is the field of `Features` that switches the function on. `anchored` and `smoothed` say
-    whether it takes ranges so extended. `evaluate` computes it; None where only the executor can.
+    whether it takes ranges so extended. `evaluate` computes it; None where only the executor can. `over_tiers` computes it from rows of a
+    rollup; None where those do not tell enough.
     """
 
     name: str
@@ -31,6 +33,7 @@ class FunctionSpec:
     anchored: bool = False
     smoothed: bool = False
     evaluate: Evaluator | None = None
+    over_tiers: OverTiers | None = None
 
     @property
     def experimental(self) -> bool:
@@ -107,4 +110,6 @@ _SPECS: tuple[FunctionSpec, ...] = (
     *_each("histogram_avg histogram_count histogram_sum histogram_stddev histogram_stdvar", _VECTOR),
 )
 
-FUNCTIONS: dict[str, FunctionSpec] = {spec.name: replace(spec, evaluate=EVALUATORS.get(spec.name)) for spec in _SPECS}
+FUNCTIONS: dict[str, FunctionSpec] = {
+    spec.name: replace(spec, evaluate=EVALUATORS.get(spec.name), over_tiers=OVER_TIERS.get(spec.name)) for spec in _SPECS
+}

@@ -12,7 +12,7 @@ from promlike.promql.names import SAME_LABELS, resolve, resolved_labels
 from promlike.promql.result import Matrix, Scalar, String, Vector
 from promlike.promql.result import Value as ResultValue
 from promlike.promql.subquery import samples_of
-from promlike.promql.vector import RangeValue, ScalarValue, StringValue, Value, VectorValue
+from promlike.promql.vector import RangeValue, ScalarValue, StringValue, TierValue, Value, VectorValue
 
 
 def instant_outcome(value: Value, time_ms: int) -> ResultValue:
@@ -27,6 +27,8 @@ def instant_outcome(value: Value, time_ms: int) -> ResultValue:
             return _windows(value)
         case ScalarValue():
             return Scalar(ts_ms=time_ms, value=float(value.values[0]))
+        case TierValue():
+            raise TypeError("a rollup answers functions only")
         case StringValue():
             return String(ts_ms=time_ms, value=valid_utf8(value.value))
 

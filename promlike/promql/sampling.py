@@ -8,10 +8,14 @@ from promlike.promql.execution import Execution
 from promlike.promql.kernels.select import count_windows
 from promlike.promql.selectors import latest, without_stale
 from promlike.promql.shape import children
+from promlike.promql.tier_selectors import tier_instants, tier_windows
 
 
 def count_samples(run: Execution, expr: ast.Expr, grid: StepGrid) -> tuple[int, ...]:
-    """One count a step: what instant selectors pick and range selectors have in their windows; a subquery counts for all its steps."""
+    """One count a step: what instant selectors pick and range selectors have in their windows; a subquery counts for all its steps.
+
+    Where a rollup answers, its rows are counted.
+    """
     counts = _count(run, expr, grid)
     return tuple(counts.tolist())
 
@@ -20,13 +24,19 @@ def _count(run: Execution, expr: ast.Expr, grid: StepGrid) -> Int64:
     """int64[T]"""
     match expr:
         case ast.VectorSelector():
-            samples = run.fetched[run.timing.request(expr, None, grid)].samples.whole()
+            series = run.fetched[run.timing.request(expr, None, grid)]
+            if series.tier is not None:
+                return tier_instants(run, expr, series.tier, grid)
+            samples = series.samples.whole()
             picked = latest(run, samples, samples.values, run.timing.ends_ms(expr, grid))
             found: Int64 = np.count_nonzero(picked.present, axis=0)
             return found
         case ast.MatrixSelector():
             width = run.timing.length_ms(expr.range)
-            samples = without_stale(run.fetched[run.timing.request(expr.selector, width, grid)].samples.whole())
+            series = run.fetched[run.timing.request(expr.selector, width, grid, run.shape.columns(expr))]
+            if series.tier is not None:
+                return tier_windows(run, expr, series.tier, grid)
+            samples = without_stale(series.samples.whole())
             counts = np.zeros(grid.count, np.int64)
             count_windows(samples.ts_ms, samples.offsets, run.timing.ends_ms(expr.selector, grid), width, counts)
             return counts

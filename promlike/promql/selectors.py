@@ -6,12 +6,15 @@ from promlike.model.blocks import Float64, Int64, SampleBlock, Samples, StepBloc
 from promlike.promql import ast
 from promlike.promql.execution import Execution
 from promlike.promql.kernels.select import has_stale, select_latest, select_smoothed
-from promlike.promql.vector import RangeValue, VectorValue
+from promlike.promql.tier_selectors import latest_of_tier, tier_selector, time_of_last, unknown_start, value_of_last
+from promlike.promql.vector import RangeValue, TierValue, VectorValue
 from promlike.storage.store import SeriesBlock
 
 
 def vector_selector(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> VectorValue:
     series = run.fetched[run.timing.request(node, None, grid)]
+    if series.tier is not None:
+        return VectorValue(labels=series.labels, block=latest_of_tier(run, node, series.tier, value_of_last, grid))
     ends, samples = run.timing.ends_ms(node, grid), series.samples.whole()
     block = smoothed(run, samples, ends) if node.smoothed else latest(run, samples, samples.values, ends)
     return VectorValue(labels=series.labels, block=block)
@@ -20,6 +23,8 @@ def vector_selector(run: Execution, node: ast.VectorSelector, grid: StepGrid) ->
 def sample_times(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> VectorValue:
     """For `timestamp(selector)`: the times, in seconds, of the samples the selector picks."""
     series = run.fetched[run.timing.request(node, None, grid)]
+    if series.tier is not None:
+        return VectorValue(labels=series.labels, block=latest_of_tier(run, node, series.tier, time_of_last, grid))
     samples = series.samples.whole()
     block = latest(run, samples, samples.ts_ms / 1000.0, run.timing.ends_ms(node, grid))
     return VectorValue(labels=series.labels, block=block)
@@ -28,6 +33,8 @@ def sample_times(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> Ve
 def start_times(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> VectorValue:
     """For `start_timestamp(selector)`: when the counters of the picked samples started, in seconds; 0 where that is unknown."""
     series = run.fetched[run.timing.request(node, None, grid)]
+    if series.tier is not None:
+        return VectorValue(labels=series.labels, block=latest_of_tier(run, node, series.tier, unknown_start, grid))
     samples = series.samples.whole()
     column = np.zeros(samples.count) if samples.start_ts_ms is None else samples.start_ts_ms / 1000.0
     return VectorValue(labels=series.labels, block=latest(run, samples, column, run.timing.ends_ms(node, grid)))
@@ -59,10 +66,12 @@ def smoothed(run: Execution, samples: SampleBlock, ends: Int64) -> StepBlock:
     return StepBlock(values=values, present=present)
 
 
-def matrix_selector(run: Execution, node: ast.MatrixSelector, grid: StepGrid) -> RangeValue:
+def matrix_selector(run: Execution, node: ast.MatrixSelector, grid: StepGrid) -> RangeValue | TierValue:
     selector = node.selector
     range_ms = run.timing.length_ms(node.range)
-    series: SeriesBlock = run.fetched[run.timing.request(selector, range_ms, grid)]
+    series: SeriesBlock = run.fetched[run.timing.request(selector, range_ms, grid, run.shape.columns(node))]
+    if series.tier is not None:
+        return tier_selector(run, node, series.labels, series.tier, grid)
     return RangeValue(
         labels=series.labels,
         samples=fresh(series.samples),

@@ -1,9 +1,14 @@
-"""What can be said of the parts of a tree without evaluating them: which are equal, and which give the same at every step."""
+"""What can be said of the parts of a tree without evaluating them: which are equal, which give the same at every step, and for which
+ranges the rows of a rollup would do.
+"""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import fields
 
+from promlike.model.tiers import NO_COLUMNS, TierColumn
 from promlike.promql import ast
+from promlike.promql.functions import FUNCTIONS
 
 READ_THE_TIME = frozenset("time timestamp predict_linear minute hour day_of_week day_of_month day_of_year days_in_month month year".split())
 """Functions whose result depends on the evaluation time even when their arguments do not."""
@@ -29,15 +34,19 @@ def strip_parens(expr: ast.Expr) -> ast.Expr:
 
 
 class Shape:
-    """Numbers the nodes of a tree so that equal subtrees have one number, and knows which subtrees are step-invariant."""
+    """Numbers the nodes of a tree so that equal subtrees have one number, and knows which subtrees are step-invariant.
 
-    __slots__ = ("_ids", "_invariant", "_numbers", "_uses")
+    A range that its function can have rolled up is not equal to one of which the samples are needed.
+    """
+
+    __slots__ = ("_columns", "_ids", "_invariant", "_numbers", "_uses")
 
     def __init__(self, root: ast.Expr) -> None:
         self._ids: dict[tuple[object, ...], int] = {}
         self._numbers: dict[int, int] = {}
         self._invariant: dict[int, bool] = {}
         self._uses: Counter[int] = Counter()
+        self._columns = {id(selector): columns for selector, columns in rolled_up(root)}
         self._visit(root)
 
     def number(self, expr: ast.Expr) -> int:
@@ -51,8 +60,12 @@ class Shape:
         """Does the expression give the same at every step, as under `@`?"""
         return self._invariant[id(expr)]
 
+    def columns(self, matrix: ast.MatrixSelector) -> TierColumn:
+        """What the function around a range needs of a rollup; nothing when it needs the samples themselves."""
+        return self._columns.get(id(matrix), NO_COLUMNS)
+
     def _visit(self, expr: ast.Expr) -> int:
-        key: list[object] = [type(expr)]
+        key: list[object] = [type(expr), self._columns.get(id(expr), NO_COLUMNS)]
         steady = True
         for field in fields(expr):
             if field.name == "span":
@@ -103,6 +116,16 @@ def children(expr: ast.Expr) -> list[ast.Expr]:
             return [expr.selector]
         case _:
             return []
+
+
+def rolled_up(expr: ast.Expr) -> Iterator[tuple[ast.MatrixSelector, TierColumn]]:
+    """The ranges in an expression whose functions can have them rolled up, with the columns that those need."""
+    over_tiers = FUNCTIONS[expr.function].over_tiers if isinstance(expr, ast.Call) else None
+    for child in children(expr):
+        inner = strip_parens(child)
+        if over_tiers is not None and isinstance(inner, ast.MatrixSelector):
+            yield inner, over_tiers.columns
+        yield from rolled_up(inner)
 
 
 def first_selector_path(expr: ast.Expr) -> list[ast.VectorSelector | ast.Subquery]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from promlike.model.blocks import Bool, Float64, Int64, Samples, StepBlock, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
+from promlike.model.tiers import TierBlock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,4 +89,26 @@ class RangeValue:
         return VectorValue(labels=self.labels, block=StepBlock(values=values, present=present), drop_name=self.drop_name)
 
 
-Value = VectorValue | ScalarValue | StringValue | RangeValue
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TierValue:
+    """A range vector whose samples are rolled up: at step k, series i has the rows of the buckets in `(ends_ms[k] - range_ms, ends_ms[k]]`.
+
+    `tier` holds rows of every window and may hold more; none of them is empty. `ends_ms int64[T]` (which never falls) and `range_ms` are
+    multiples of its resolution; the range that was asked for is `asked_ms`.
+    """
+
+    labels: LabelFrame
+    tier: TierBlock
+    ends_ms: Int64
+    range_ms: int
+    asked_ms: int
+
+    def __len__(self) -> int:
+        return self.tier.series
+
+    def vector(self, values: Float64, present: Bool) -> VectorValue:
+        """What a function makes of each series: `values float64[S,T]`, `present bool[S,T]`."""
+        return VectorValue(labels=self.labels, block=StepBlock(values=values, present=present))
+
+
+Value = VectorValue | ScalarValue | StringValue | RangeValue | TierValue

@@ -6,12 +6,39 @@ as range windows are in Prometheus 3.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, Samples, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
+from promlike.model.tiers import TierBlock, TierColumn
+
+
+class Fit(IntEnum):
+    """How well the rows of a tier answer what a selector asks."""
+
+    EXACT = 0
+    """Every window holds whole buckets."""
+    CLOSE = 1
+    """Windows are moved back by a small part of their length."""
+    ROUGH = 2
+    """Windows are moved by much, or widened: better than nothing, where the samples themselves are gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierOption:
+    """A tier that could answer a request in place of samples: rows of buckets that end in (start_ms, end_ms], both multiples of the
+    resolution, with these columns. `forced`: the tier was asked for by name.
+    """
+
+    resolution_ms: int
+    start_ms: int
+    end_ms: int
+    columns: TierColumn
+    fit: Fit
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +46,7 @@ class SelectRequest:
     """The samples one selector of a query needs: series that satisfy all matchers, times in (start_ms, end_ms].
 
     `instants`: of each series only the newest sample at or before each of these times is needed; the answer may still hold more.
-    `at_once`: the samples must be given as a block, not read later.
+    `at_once`: the samples must be given as a block, not read later. `tiers`: what may be given in place of samples, the finest first.
     """
 
     matchers: tuple[Matcher, ...]
@@ -27,6 +54,7 @@ class SelectRequest:
     end_ms: int
     instants: StepGrid | None = None
     at_once: bool = False
+    tiers: tuple[TierOption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,10 +62,12 @@ class SeriesBlock:
     """The answer to one request: labels and samples of S series, row for row. Series without a sample in the range are left out.
 
     Stale markers are included. Only the samples of a request with `instants` or `at_once` are sure to be a block already.
+    `tier`: the rows of one of the request's `tiers`, in place of samples, of which there are none then.
     """
 
     labels: LabelFrame
     samples: Samples
+    tier: TierBlock | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

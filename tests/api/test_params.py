@@ -133,6 +133,33 @@ def test_limits_are_whole_and_not_negative() -> None:
             params(limit=text).limit()
 
 
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("", None),
+        ("auto", None),
+        ("raw", 0),
+        ("0s", 0),
+        ("0", 0),
+        ("4m", 0),
+        ("5m", 300_000),
+        ("300s", 300_000),
+        ("300", 300_000),
+        ("59m", 300_000),
+        ("1h", 3_600_000),
+        ("3600", 3_600_000),
+        ("30d", 3_600_000),
+    ],
+)
+def test_a_source_resolution_is_the_coarsest_tier_that_is_no_coarser(text: str, ms: int | None) -> None:
+    assert params(max_source_resolution=text).resolution_ms() == ms
+
+
+def test_other_source_resolutions_are_refused() -> None:
+    with pytest.raises(BadRequest, match='invalid parameter "max_source_resolution": cannot parse "fine" to a valid duration'):
+        params(max_source_resolution="fine").resolution_ms()
+
+
 def test_ends_of_a_span_may_be_far_away() -> None:
     assert params().bound_ms("start") is None
     for text in ("-292273086-05-16T16:47:06Z", "-1e30"):

@@ -17,15 +17,16 @@ _present_over_time = rolling(Rollup.PRESENT)
 
 
 def absent(context: CallContext, args: list[Value]) -> VectorValue:
-    return _absence(context, arguments.vector(args, 0).block.present)
+    return absence(context, arguments.vector(args, 0).block.present)
 
 
 def absent_over_time(context: CallContext, args: list[Value]) -> VectorValue:
     windows = _present_over_time(context, args)
-    return _absence(context, arguments.vector([windows], 0).block.present)
+    return absence(context, arguments.vector([windows], 0).block.present)
 
 
-def _absence(context: CallContext, present: Bool) -> VectorValue:
+def absence(context: CallContext, present: Bool) -> VectorValue:
+    """One sample at every step at which nothing is in `present bool[S,T]`, with the labels that the argument asks for."""
     found: Bool = np.any(present, axis=0)
     alone = VectorValue.single(context.symbols, np.ones(context.grid.count), ~found)
     pairs = labels(_equalities(context.node.args[0]))

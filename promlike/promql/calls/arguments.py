@@ -3,7 +3,7 @@
 import numpy as np
 
 from promlike.model.blocks import Bool, Float64, Int64, StepGrid
-from promlike.promql.vector import RangeValue, ScalarValue, StringValue, Value, VectorValue
+from promlike.promql.vector import RangeValue, ScalarValue, StringValue, TierValue, Value, VectorValue
 
 
 def vector(args: list[Value], index: int) -> VectorValue:
@@ -17,6 +17,13 @@ def range_vector(args: list[Value], index: int) -> RangeValue:
     value = args[index]
     if not isinstance(value, RangeValue):
         raise TypeError(f"argument {index} is a {type(value).__name__}, not a range vector")
+    return value
+
+
+def tier(args: list[Value], index: int) -> TierValue:
+    value = args[index]
+    if not isinstance(value, TierValue):
+        raise TypeError(f"argument {index} is a {type(value).__name__}, not a range vector of a rollup")
     return value
 
 

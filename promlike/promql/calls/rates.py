@@ -23,7 +23,7 @@ def _starts(context: CallContext, samples: SampleBlock) -> Int64:
     return samples.start_ts_ms
 
 
-def _range_seconds(range_ms: int) -> float:
+def range_seconds(range_ms: int) -> float:
     """As Go's Duration.Seconds computes it, which for some ranges is another double than range_ms / 1000."""
     whole, rest = divmod(range_ms, 1000)
     return whole + rest * 1_000_000 / 1e9
@@ -38,14 +38,14 @@ def rated(*, is_counter: bool, is_rate: bool) -> Evaluator:
         if result is None:
             result = _extrapolated(context, ranges, is_counter, is_rate)
         if is_counter:
-            _doubt_counters(context, result)
+            doubt_counters(context, result)
         return result
 
     return evaluate
 
 
 def _extrapolated(context: CallContext, ranges: RangeValue, is_counter: bool, is_rate: bool) -> VectorValue:
-    seconds = _range_seconds(ranges.range_ms)
+    seconds = range_seconds(ranges.range_ms)
     return run(
         context,
         ranges,
@@ -66,7 +66,7 @@ def _extrapolated(context: CallContext, ranges: RangeValue, is_counter: bool, is
 
 
 def _extended(context: CallContext, ranges: RangeValue, is_counter: bool, is_rate: bool) -> VectorValue:
-    seconds = _range_seconds(ranges.range_ms)
+    seconds = range_seconds(ranges.range_ms)
     return run(
         context,
         ranges,
@@ -137,7 +137,7 @@ def counting(op: Events) -> Evaluator:
     return evaluate
 
 
-def _doubt_counters(context: CallContext, result: VectorValue) -> None:
+def doubt_counters(context: CallContext, result: VectorValue) -> None:
     """An info for every metric among the results that is not a counter by its `__type__`, when that counts and is known, or by its name."""
     shown: Bool = np.any(result.block.present, axis=1)
     labels = result.labels.take(shown)

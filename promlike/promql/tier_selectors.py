@@ -1,0 +1,93 @@
+"""Selectors that rows of a rollup tier answer, laid out for the steps."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from promlike.model.blocks import Float64, Int64, StepBlock, StepGrid
+from promlike.model.durations import format_duration
+from promlike.model.frame import LabelFrame
+from promlike.model.tiers import RESOLUTION_NAMES, TierBlock, TierRows, ceil_ms
+from promlike.promql import ast
+from promlike.promql.execution import Execution
+from promlike.promql.kernels.select import count_windows
+from promlike.promql.kernels.tiers import latest_row
+from promlike.promql.printer import format_expr
+from promlike.promql.vector import TierValue
+
+Column = Callable[[TierRows], Float64]
+
+
+def value_of_last(rows: TierRows) -> Float64:
+    return rows.lasts
+
+
+def time_of_last(rows: TierRows) -> Float64:
+    """In seconds."""
+    seconds: Float64 = rows.last_ms / 1000.0
+    return seconds
+
+
+def unknown_start(rows: TierRows) -> Float64:
+    """Rows do not tell when a counter started: 0."""
+    return np.zeros(rows.count)
+
+
+def latest_of_tier(run: Execution, node: ast.VectorSelector, tier: TierBlock, column: Column, grid: StepGrid) -> StepBlock:
+    """Of the newest row of each step what `column` makes of it, `float64[B]`, if its last sample is within lookback and not gone stale."""
+    ends = run.timing.ends_ms(node, grid)
+    _tell(run, node, tier, moved=bool((ends % tier.resolution_ms).any()))
+    return _latest(run, tier, column(tier.rows), ends)
+
+
+def _latest(run: Execution, tier: TierBlock, column: Float64, ends: Int64) -> StepBlock:
+    values, present = run.allocate(tier.series, len(ends))
+    rows, whole = tier.rows, _floor(ends, tier)
+    lookback = run.timing.lookback_ms
+
+    def part(low: int, high: int) -> None:
+        latest_row(rows.ends_ms, rows.last_ms, rows.stale, column, tier.offsets, whole, lookback, low, high, values, present)
+
+    run.map_rows(part, tier.series, values.size)
+    return StepBlock(values=values, present=present)
+
+
+def tier_selector(run: Execution, node: ast.MatrixSelector, labels: LabelFrame, tier: TierBlock, grid: StepGrid) -> TierValue:
+    """The windows of a range selector, moved back and widened to whole buckets."""
+    ends = run.timing.ends_ms(node.selector, grid)
+    asked = run.timing.length_ms(node.range)
+    width = ceil_ms(asked, tier.resolution_ms)
+    _tell(run, node, tier, moved=bool((ends % tier.resolution_ms).any()), widened_ms=width if width != asked else 0)
+    return TierValue(labels=labels, tier=tier.filled(), ends_ms=_floor(ends, tier), range_ms=width, asked_ms=asked)
+
+
+def tier_instants(run: Execution, node: ast.VectorSelector, tier: TierBlock, grid: StepGrid) -> Int64:
+    """int64[T]: how many rows an instant selector picks at each step."""
+    picked = _latest(run, tier, tier.rows.lasts, run.timing.ends_ms(node, grid))
+    found: Int64 = np.count_nonzero(picked.present, axis=0)
+    return found
+
+
+def tier_windows(run: Execution, node: ast.MatrixSelector, tier: TierBlock, grid: StepGrid) -> Int64:
+    """int64[T]: how many rows a range selector has in the window of each step."""
+    counts = np.zeros(grid.count, np.int64)
+    filled, ends = tier.filled(), run.timing.ends_ms(node.selector, grid)
+    width = ceil_ms(run.timing.length_ms(node.range), tier.resolution_ms)
+    count_windows(filled.rows.ends_ms, filled.offsets, _floor(ends, tier), width, counts)
+    return counts
+
+
+def _floor(ends: Int64, tier: TierBlock) -> Int64:
+    """int64[T]: the newest bucket that is over at each time."""
+    floored: Int64 = ends // tier.resolution_ms * tier.resolution_ms
+    return floored
+
+
+def _tell(run: Execution, node: ast.VectorSelector | ast.MatrixSelector, tier: TierBlock, *, moved: bool, widened_ms: int = 0) -> None:
+    """Say in an info which tier answers a selector, and how its windows had to be changed for that."""
+    name = RESOLUTION_NAMES[tier.resolution_ms]
+    changes = [f"moved back by less than {name}"] if moved else []
+    if widened_ms:
+        changes.append(f"widened to {format_duration(widened_ms)}")
+    how = f", {'times' if isinstance(node, ast.VectorSelector) else 'windows'} {' and '.join(changes)}" if changes else ""
+    run.annotations.info(f"read from the {name} rollup{how}: {format_expr(node)}", node.span)
