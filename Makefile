@@ -23,7 +23,8 @@ bench: $(VENV)/.dev servers ## the same load and queries against promlike, Prome
 	$(BIN)/python -m bench $(ARGS)
 
 proto: $(VENV)/.dev ## generate classes from proto/ (see proto/README.md)
-	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=promlike/remote_write/pb --pyi_out=promlike/remote_write/pb proto/*.proto
+	for part in remote_read remote_write; do $(BIN)/python -m grpc_tools.protoc --proto_path=proto \
+		--python_out=promlike/$$part/pb --pyi_out=promlike/$$part/pb proto/$$part*.proto || exit 1; done
 
 kernels: $(VENV)/.run ## compile all kernels into their on-disk cache
 	$(BIN)/python -c 'from promlike.kernel import compile_kernels; print(compile_kernels(), "kernels compiled")'

@@ -25,11 +25,13 @@ from promlike.config.load import builtin_config, load_config, to_yaml
 from promlike.config.root import Config
 from promlike.errors import BadRequest, ConfigError, PromlikeError
 from promlike.kernel import compile_kernels, uncached_kernels
+from promlike.model.labels import labels
 from promlike.model.url import shown_url
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.parser import parse
+from promlike.remote_read.service import RemoteRead, RemoteReadOptions
 from promlike.remote_write.handler import write_handler
 from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.scrape.service import ScrapeService
@@ -62,6 +64,7 @@ class ServerOptions:
     remote_write: bool
     threads: int
     query: EngineOptions
+    remote_read: RemoteReadOptions
     web: WebOptions
 
 
@@ -163,12 +166,15 @@ class Server:
         self._sockets = sockets
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
-        self._state = ServerState(config_yaml=to_yaml(config), config_loaded_at=time())
+        self._state = ServerState(
+            config_yaml=to_yaml(config), external_labels=labels(config.global_.external_labels), config_loaded_at=time()
+        )
         self._cache = make_cache(options.redis_url)
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
         self._engine = Engine(options.query, self._pool)
         self._storage = Storage(storage_options(options), make_store(options))
         self._receiver = RemoteWriteReceiver(self._storage)
+        self._remote_read = RemoteRead(self._storage, options.remote_read, lambda: self._state.external_labels)
         port = sockets[0].getsockname()[1]
         outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"
         self._scrape = ScrapeService(config, self._storage, external_url=outside, listen_port=port)
@@ -224,6 +230,7 @@ class Server:
                 engine=self._engine,
                 storage=self._storage,
                 scrape=self._scrape,
+                remote_read=self._remote_read,
                 query_options=self._options.query,
                 web=self._options.web,
                 server=self._state,
@@ -254,6 +261,7 @@ class Server:
         config = await asyncio.to_thread(read_config, self._options)
         await self._scrape.reload(config)
         self._state.config_yaml = to_yaml(config)
+        self._state.external_labels = labels(config.global_.external_labels)
         self._state.config_loaded = True
         self._state.config_loaded_at = time()
         log.info("configuration loaded", extra={"file": self._options.config_file})

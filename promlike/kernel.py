@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 KERNEL_MODULES: tuple[str, ...] = (
     "promlike.model.frame",
     "promlike.api.encode",
+    "promlike.remote_read.kernels",
     "promlike.remote_write.kernels",
     "promlike.scrape.admission",
     "promlike.scrape.kernels",

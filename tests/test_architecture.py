@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cache"}),
     frozenset({"storage", "config"}),
     frozenset({"promql", "remote_write"}),
-    frozenset({"scrape"}),
+    frozenset({"scrape", "remote_read"}),
     frozenset({"api", "process"}),
     frozenset({"app"}),
     frozenset({"cli"}),

@@ -8,8 +8,10 @@ from time import time
 
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.params import Params
+from promlike.model.labels import Labels
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions
+from promlike.remote_read.service import RemoteRead
 from promlike.scrape.service import ScrapeService
 from promlike.storage.storage import Storage
 
@@ -29,6 +31,7 @@ class ServerState:
     phase: Phase = Phase.STARTING
     started_at: float = field(default_factory=time)
     config_yaml: str = ""
+    external_labels: Labels = ()
     config_loaded: bool = True
     config_loaded_at: float = 0.0
 
@@ -55,6 +58,7 @@ class Api:
     engine: Engine
     storage: Storage
     scrape: ScrapeService
+    remote_read: RemoteRead
     query_options: EngineOptions
     web: WebOptions
     server: ServerState

@@ -2,22 +2,21 @@
 
 Values are strings in Go's shortest form (`strconv.AppendFloat`, format `f`, or `e` below 1e-6 and from 1e21 on), times are seconds with
 three decimals only when they are not whole. Digits of fractions come from orjson, which prints a whole array at C speed; one kernel
-writes labels, times and integers and rewrites orjson's exponents. Axis letters: S series, N samples, L label names, P pieces.
+writes labels, times and integers and rewrites orjson's exponents. Axis letters: S series, N samples, L label names.
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 from math import isfinite
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from promlike.kernel import inlined, kernel
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.frame import LabelFrame
+from promlike.model.label_texts import Bytes, label_texts
 from promlike.promql.result import Matrix, Scalar, String, Value, Vector
-
-Bytes = NDArray[np.uint8]
 
 MAX_SAMPLES_A_CHUNK = 1_000_000
 """Larger results are written in chunks of whole series, so that the output buffer stays below 100 MB."""
@@ -69,7 +68,7 @@ def positional(value: float) -> str:
 
 def _encode_series(labels: LabelFrame, offsets: Int64, ts_ms: Int64, values: Float64, *, single: bool) -> list[bytes]:
     """The elements of a result list, in chunks that end between series; the chunks carry the commas between them."""
-    blob, ends, pieces = label_pieces(labels)
+    texts = label_texts(labels, _label_text)
     chunks: list[bytes] = []
     row = 0
     while row < len(labels):
@@ -79,29 +78,16 @@ def _encode_series(labels: LabelFrame, offsets: Int64, ts_ms: Int64, values: Flo
         part = np.ascontiguousarray(offsets[row : until + 1] - first)
         if chunks:
             chunks.append(b",")
-        chunks.append(_encode_rows(blob, ends, pieces[row:until], part, ts_ms[first:last], values[first:last], single=single))
+        rows = texts.pieces[row:until]
+        chunks.append(_encode_rows(texts.blob, texts.borders, rows, part, ts_ms[first:last], values[first:last], single=single))
         row = until
     return chunks
 
 
-def label_pieces(labels: LabelFrame) -> tuple[Bytes, Int64, Int32]:
-    """Every distinct `"name":"value"` once: uint8[sum of lengths], int64[P+1] borders, and int32[S,L] the piece of each label (0: absent).
-
-    Piece 0 is empty. Walks distinct values only.
-    """
-    pieces = np.zeros(labels.codes.shape, np.int32)
-    texts = [b""]
-    for column, name in enumerate(labels.names):
-        key = orjson.dumps(name) + b":"
-        codes, inverse = np.unique(labels.codes[:, column], return_inverse=True)
-        numbers = np.zeros(len(codes), np.int32)
-        present = np.flatnonzero(codes)
-        numbers[present] = np.arange(len(texts), len(texts) + len(present))
-        texts += [key + orjson.dumps(text) for text in labels.symbols.texts(codes[present])]
-        pieces[:, column] = numbers[inverse]
-    borders = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=borders[1:])
-    return np.frombuffer(bytearray(b"".join(texts)), np.uint8), borders, pieces
+def _label_text(name: str) -> Callable[[str], bytes]:
+    """`"name":"value"`"""
+    key = orjson.dumps(name) + b":"
+    return lambda value: key + orjson.dumps(value)
 
 
 def _encode_rows(blob: Bytes, borders: Int64, pieces: Int32, offsets: Int64, ts_ms: Int64, values: Float64, *, single: bool) -> bytes:

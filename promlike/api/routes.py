@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from promlike.api import admin, lifecycle, status
 from promlike.api.context import Api
-from promlike.api.envelope import Answer, respond, respond_error
+from promlike.api.envelope import STREAMED, Answer, Stream, respond, respond_error, respond_stream
 from promlike.api.errors import status_of
 from promlike.api.features import features
 from promlike.api.federate import federate
@@ -29,6 +29,7 @@ from promlike.api.parse_query import parse_query
 from promlike.api.query import query
 from promlike.api.query_exemplars import query_exemplars
 from promlike.api.query_range import query_range
+from promlike.api.read import read
 from promlike.api.rules import alertmanagers, alerts, rules
 from promlike.api.series import series
 from promlike.api.server_metrics import server_metrics
@@ -38,7 +39,7 @@ from promlike.api.tsdb_status import tsdb
 log = getLogger(__name__)
 
 Endpoint = Callable[[Api, Params, web.Request], Awaitable[Answer]]
-PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.StreamResponse]]
+PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.Response | Stream]]
 
 MAX_FORM_BYTES = 32 << 20
 
@@ -79,8 +80,13 @@ PLAIN: tuple[tuple[str, str, PlainEndpoint], ...] = (
     ("GET", "/-/reload", lifecycle.wrong_method),
     ("GET", "/-/quit", lifecycle.wrong_method),
     ("GET", "/version", status.version),
-    ("GET", "/federate", federate),
     ("GET", "/", page),
+)
+
+
+PLAIN_WHEN_READY: tuple[tuple[str, str, PlainEndpoint], ...] = (
+    ("POST", "/api/v1/read", read),
+    ("GET", "/federate", federate),
 )
 
 
@@ -95,6 +101,8 @@ def build_application(api: Api, *, remote_write: Handler | None) -> web.Applicat
     _add(application, "GET", f"{prefix}/api/v1/status/walreplay", _answering(api, status.walreplay, when_ready=False))
     for methods, path, plain in PLAIN:
         _add(application, methods, f"{prefix}{path}", _plain(api, plain))
+    for methods, path, plain in PLAIN_WHEN_READY:
+        _add(application, methods, f"{prefix}{path}", _when_ready(api, _plain(api, plain)))
     _add(application, "GET", f"{prefix}/metrics", api.metrics.serve)
     if remote_write is not None:
         _add(application, "POST", f"{prefix}/api/v1/write", _when_ready(api, remote_write))
@@ -133,12 +141,25 @@ async def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
     return await respond_error(request, code, error_type, str(error) or type(error).__name__)
 
 
+def _cut_off(request: web.Request, error: Exception) -> web.StreamResponse | None:
+    """The answer that was under way when the error came; its connection is closed before the end."""
+    begun: web.StreamResponse | None = request.get(STREAMED)
+    if begun is not None:
+        log.error("request failed while its answer was sent", exc_info=error, extra={"path": request.path})
+        if request.transport is not None:
+            request.transport.close()
+    return begun
+
+
 def _plain(api: Api, endpoint: PlainEndpoint) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            return await endpoint(api, request)
+            found = await endpoint(api, request)
+            return await respond_stream(request, found) if isinstance(found, Stream) else found
+        except web.HTTPException:
+            raise
         except Exception as error:  # noqa: BLE001 - as above, in plain text
-            return web.Response(status=status_of(error)[0], text=f"{error}\n")
+            return _cut_off(request, error) or web.Response(status=status_of(error)[0], text=f"{error}\n")
 
     return handle
 

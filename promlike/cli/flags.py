@@ -3,6 +3,7 @@
 `--flag=value`, `--flag value`, `--flag` and `--no-flag` for booleans. Unknown flags are refused, naming the nearest known one.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -76,6 +77,9 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _flag(Kind.DURATION, "query.timeout", "2m", "How long a query may take."),
     _flag(Kind.INTEGER, "query.max-samples", "50000000", "How many samples one query may load."),
     _flag(Kind.INTEGER, "query.max-concurrency", "20", "How many queries run at once; others wait."),
+    _flag(Kind.INTEGER, "storage.remote.read-sample-limit", "5e7", "How many samples a remote read may return at once; 0 means no limit."),
+    _flag(Kind.INTEGER, "storage.remote.read-concurrent-limit", "10", "How many remote reads are answered at once; 0 means no limit."),
+    _flag(Kind.INTEGER, "storage.remote.read-max-bytes-in-frame", "1048576", "How large a frame of a streamed remote read may be."),
     _flag(Kind.DURATION, "query.lookback-delta", "5m", "How far back an instant vector looks for a sample."),
     _text("cache.redis-url", "", "Redis that serves as a second-level cache: redis://[:password@]host:port/number; none unless given."),
     _text("enable-feature", "", "Comma separated names of features to switch on; may be repeated.", repeatable=True),
@@ -106,9 +110,6 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _ignored(Kind.BOOL, "storage.tsdb.delayed-compaction", "false"),
     _ignored(Kind.INTEGER, "storage.tsdb.delayed-compaction.max-percent", "10"),
     _ignored(Kind.DURATION, "storage.remote.flush-deadline", "1m"),
-    _ignored(Kind.TEXT, "storage.remote.read-sample-limit", "5e7"),
-    _ignored(Kind.INTEGER, "storage.remote.read-concurrent-limit", "10"),
-    _ignored(Kind.INTEGER, "storage.remote.read-max-bytes-in-frame", "1048576"),
     _ignored(Kind.DURATION, "rules.alert.for-outage-tolerance", "1h"),
     _ignored(Kind.DURATION, "rules.alert.for-grace-period", "10m"),
     _ignored(Kind.DURATION, "rules.alert.resend-delay", "1m"),
@@ -148,7 +149,7 @@ class FlagValues:
         return parse_bytes(self.texts[name])
 
     def integer(self, name: str) -> int:
-        return int(self.texts[name])
+        return parse_integer(self.texts[name])
 
 
 def parse_bytes(text: str) -> int:
@@ -165,10 +166,11 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_integer(text: str) -> int:
-    """A whole number that is not negative. Raise BadRequest otherwise."""
-    if not (text.isascii() and text.isdigit()):
+    """A whole number that is not negative, also as `5e7`. Raise BadRequest otherwise."""
+    if not re.fullmatch(r"\d{1,18}(e1?\d)?", text, re.ASCII):
         raise BadRequest(f"not a whole number: {text!r}")
-    return int(text)
+    digits, _, zeros = text.partition("e")
+    return int(digits + "0" * int(zeros or 0))
 
 
 _CHECKS: Mapping[Kind, Callable[[str], object]] = {Kind.DURATION: parse_duration, Kind.BYTES: parse_bytes, Kind.INTEGER: parse_integer}

@@ -14,6 +14,7 @@ from promlike.cli.flags import SERVE_FLAGS, FlagError, FlagValues, parse_flags
 from promlike.cli.logging import configure_logging
 from promlike.model.url import shown_url
 from promlike.promql.options import EngineOptions
+from promlike.remote_read.service import RemoteReadOptions
 
 log = getLogger(__name__)
 
@@ -58,6 +59,12 @@ def server_options(flags: FlagValues) -> ServerOptions:
             max_samples=flags.integer("query.max-samples"),
             max_concurrency=flags.integer("query.max-concurrency"),
             features=parse_features(flags.lists["enable-feature"]),
+        ),
+        remote_read=RemoteReadOptions(
+            sample_limit=flags.integer("storage.remote.read-sample-limit"),
+            concurrent_limit=flags.integer("storage.remote.read-concurrent-limit"),
+            max_bytes_in_frame=flags.integer("storage.remote.read-max-bytes-in-frame"),
+            max_samples=flags.integer("query.max-samples"),
         ),
         web=WebOptions(
             flags={name: shown_url(text) for name, text in flags.texts.items()},

@@ -21,6 +21,7 @@ from promlike.errors import ConfigError
 from promlike.model.labels import labels
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
+from promlike.remote_read.service import RemoteRead, RemoteReadOptions
 from promlike.remote_write.handler import write_handler
 from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.scrape.service import ScrapeService
@@ -102,6 +103,7 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
             engine=engine,
             storage=storage,
             scrape=scrape,
+            remote_read=RemoteRead(storage, RemoteReadOptions(sample_limit=100, max_samples=100_000), lambda: state.external_labels),
             query_options=query_options,
             web=web_options,
             server=state,

@@ -135,5 +135,3 @@ def test_life_cycle_calls(server: Server) -> None:
     before = metric(server, "prometheus_config_last_reload_success_timestamp_seconds")
     assert (server.request("POST", "/-/reload").status, metric(server, "prometheus_config_last_reload_successful")) == (200, 1)
     assert metric(server, "prometheus_config_last_reload_success_timestamp_seconds") >= before
-    answer = server.get("/federate")
-    assert (answer.status, answer.text) == (404, "federation is not available in this version of promlike\n")
