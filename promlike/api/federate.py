@@ -25,9 +25,13 @@ async def federate(api: Api, request: web.Request) -> web.Response:
         raise BadRequest(f"error parsing form values: {params.problem}")
     matcher_sets = [series_selector(text) for text in params.all("match[]")]
     now_ms = wall_clock_ms()
-    span = {"start_ms": now_ms - api.query_options.lookback_ms, "end_ms": now_ms}
+    start_ms = now_ms - api.query_options.lookback_ms
     grid = StepGrid(start_ms=now_ms, step_ms=1, count=1)
-    requests = [SelectRequest(matchers=matchers, instants=grid, at_once=True, **span) for matchers in matcher_sets if matchers]
+    requests = [
+        SelectRequest(matchers=matchers, start_ms=start_ms, end_ms=now_ms, instants=grid, at_once=True)
+        for matchers in matcher_sets
+        if matchers
+    ]
     escaping = _escaping(request)
     body = b""
     if requests:
