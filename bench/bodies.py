@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.fleet import STEP_SECONDS, Fleet, Labels
+from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
+from promlike.remote_write.pb.remote_write_v2_pb2 import Metadata, Request
 
 SAMPLE_BYTES = 18
 """`12 10 | 09 <8> | 10 <6>`: tag and length, value, time."""
@@ -45,6 +47,28 @@ def _end(ends: NDArray[np.int64], count: int) -> int:
 
 def _compress(parts: list[bytes]) -> bytes:
     return bytes(cramjam.snappy.compress_raw(b"".join(parts)))
+
+
+def version_2(body: bytes) -> bytes:
+    """A body of remote write 1.0 as one of 2.0, with symbols in the order of their first use and metadata, as Prometheus sends it."""
+    request = Request(symbols=[b""])
+    refs: dict[bytes, int] = {b"": 0}
+
+    def ref(text: bytes) -> int:
+        if text not in refs:
+            refs[text] = len(refs)
+            request.symbols.append(text)
+        return refs[text]
+
+    for series in WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body))).timeseries:
+        added = request.timeseries.add()
+        for label in series.labels:
+            added.labels_refs.extend((ref(label.name), ref(label.value)))
+        for sample in series.samples:
+            added.samples.add(value=sample.value, timestamp=sample.timestamp)
+        added.metadata.type = Metadata.METRIC_TYPE_COUNTER
+        added.metadata.help_ref = ref(b"What " + series.labels[0].value + b" counts.")
+    return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
 
 
 class StepTemplate:

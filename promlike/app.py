@@ -62,6 +62,7 @@ class ServerOptions:
     flush_interval_ms: int
     retention_ms: int
     remote_write: bool
+    remote_write_messages: Sequence[str]
     threads: int
     query: EngineOptions
     remote_read: RemoteReadOptions
@@ -173,7 +174,7 @@ class Server:
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
         self._engine = Engine(options.query, self._pool)
         self._storage = Storage(storage_options(options), make_store(options))
-        self._receiver = RemoteWriteReceiver(self._storage)
+        self._receiver = RemoteWriteReceiver(self._storage, messages=options.remote_write_messages)
         self._remote_read = RemoteRead(self._storage, options.remote_read, lambda: self._state.external_labels)
         port = sockets[0].getsockname()[1]
         outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"

@@ -33,6 +33,10 @@ class PayloadTooLarge(BadRequest):
     """A body over its limit: 413."""
 
 
+class UnsupportedMediaType(BadRequest):
+    """A body in a format that is not read here: 415."""
+
+
 class NotFound(PromlikeError):
     """errorType `not_found`, 404."""
 
@@ -81,6 +85,8 @@ class RejectReason(StrEnum):
     INVALID_LABEL_VALUE = "invalid_label_value"
     DUPLICATE_LABEL_NAME = "duplicate_label_name"
     LABELS_NOT_SORTED = "labels_not_sorted"
+    INVALID_LABEL_REFERENCE = "invalid_label_reference"
+    NATIVE_HISTOGRAM = "native_histogram"
     TOO_MANY_SERIES = "too_many_series"
     TOO_OLD = "too_old"
     TOO_FAR_IN_FUTURE = "too_far_in_future"

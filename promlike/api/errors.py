@@ -14,6 +14,7 @@ from promlike.errors import (
     QueryTimeout,
     StorageError,
     StorageUnavailable,
+    UnsupportedMediaType,
 )
 
 
@@ -24,6 +25,7 @@ class AdminDisabled(PromlikeError):
 STATUSES: dict[type[BaseException], tuple[int, str]] = {
     BadRequest: (400, "bad_data"),
     PayloadTooLarge: (413, "bad_data"),
+    UnsupportedMediaType: (415, "bad_data"),
     NotFound: (404, "not_found"),
     QueryError: (422, "execution"),
     QueryTimeout: (503, "timeout"),

@@ -15,6 +15,7 @@ from promlike.cli.logging import configure_logging
 from promlike.model.url import shown_url
 from promlike.promql.options import EngineOptions
 from promlike.remote_read.service import RemoteReadOptions
+from promlike.remote_write.receiver import MESSAGES
 
 log = getLogger(__name__)
 
@@ -52,6 +53,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
         remote_write=flags.boolean("web.enable-remote-write-receiver"),
+        remote_write_messages=_messages(flags),
         threads=os.cpu_count() or 1,
         query=EngineOptions(
             lookback_ms=flags.duration_ms("query.lookback-delta"),
@@ -85,6 +87,15 @@ def _schema(name: str) -> str:
     if not name or "\0" in name or len(name.encode()) > 63 or name.startswith("pg_"):
         raise FlagError(f"flag --storage.schema: {name!r} is not 1 to 63 bytes, or begins with pg_")
     return name
+
+
+def _messages(flags: FlagValues) -> tuple[str, ...]:
+    name = "web.remote-write-receiver.accepted-protobuf-messages"
+    messages = tuple(flags.text(name).split(","))
+    for message in messages:
+        if message not in MESSAGES:
+            raise FlagError(f"flag --{name}: {message!r} is not one of {', '.join(MESSAGES)}")
+    return messages
 
 
 def _prefix(path: str) -> str:

@@ -48,6 +48,9 @@ async def _read_body(request: web.Request, limit: int) -> bytes | None:
 
 
 def _respond(outcome: WriteOutcome) -> web.Response:
+    """The answer with what was written of each kind: version 2.0 demands it, also with errors; senders of version 1.0 do not mind."""
+    written = {"Samples": outcome.samples, "Histograms": outcome.histograms, "Exemplars": outcome.exemplars}
+    headers = {f"X-Prometheus-Remote-Write-{kind}-Written": str(count) for kind, count in written.items()}
     if outcome.status is HTTPStatus.NO_CONTENT:
-        return web.Response(status=204)
-    return web.Response(status=outcome.status, text=outcome.text + "\n")
+        return web.Response(status=204, headers=headers)
+    return web.Response(status=outcome.status, text=outcome.text + "\n", headers=headers)

@@ -1,11 +1,14 @@
-"""Kernels of the remote write decoder: one pass over the wire, and the table that knows series by the bytes of their labels.
+"""Kernels of the remote write decoders: passes over the wire, and the table that knows what was seen by its bytes.
+
+Both versions stand in this one file, because they share its short functions and Numba's on-disk cache notices changes of a kernel's own
+file alone.
 
 A body is `uint8[n + PADDING]`: the padding is zero, so that reading a varint or a word needs no bound of its own. Indices into bytes are
 unsigned: a signed index costs a wrap-around branch and keeps LLVM from joining byte loads into a word.
 
 The table (see `series_table.py`), E entries:
 - `slots uint64[2^k]`: open addressing; 0 is free, else the upper half of the hash and, below it, the entry + 1;
-- `entries int64[E, 4]`: offset and length of the label bytes in `arena`, the series ref, and the entry that came next last time;
+- `entries int64[E, 4]`: offset and length of the bytes in `arena`, the ref they stand for, and the entry that came next last time;
 - `used uint8[E]`: seen since the last sweep.
 
 Only one thread inserts. Walks may run beside it in other threads, because an entry is complete before its slot is published; what walks
@@ -27,12 +30,23 @@ PADDING = 32
 OK, ODD, FULL = 0, 1, 2
 """How a walk ended: through; at bytes it leaves to the protobuf classes; out of room in the columns."""
 
-COUNTS = 8
-STATUS, SAMPLES, SPANS, SERIES, EXEMPLARS, HISTOGRAMS, POSITION, ENTRY = range(COUNTS)
-"""Places in `counts int64[COUNTS]`. POSITION is where an odd walk stood; ENTRY is the last entry found, going in and out."""
+COUNTS = 12
+STATUS, SAMPLES, SPANS, SERIES, EXEMPLARS, HISTOGRAMS, STARTS, POSITION, ENTRY, SYMBOLS, SYMBOL_ENTRY, KEY_BYTES = range(COUNTS)
+"""Places in `counts int64[COUNTS]`. POSITION is where an odd walk stood; ENTRY is the last entry found, going in and out. STARTS are
+samples with a start timestamp. SYMBOLS, SYMBOL_ENTRY and KEY_BYTES belong to version 2."""
 
 UNSEEN, METADATA = 0, 1
-"""Kinds of span: labels of a series not in the table; a MetricMetadata message."""
+"""Kinds of span: a series not in the table; a MetricMetadata message."""
+
+SPAN = 6
+KIND, START, END, NUMBER, KEY_START, KEY_END = range(SPAN)
+"""Places in `spans int64[*, SPAN]`: what and where it is in the body, the number of its series, and where the bytes stand that the table
+knows the series by: in the body in version 1, among `keys` in version 2; none when the series can be in no table."""
+
+EXEMPLAR = 4
+EXEMPLAR_START, EXEMPLAR_END, EXEMPLAR_REF, EXEMPLAR_NUMBER = range(EXEMPLAR)
+"""Places in `exemplars int64[*, EXEMPLAR]`: where an Exemplar message is, its series as in `refs`, and the number of that in the body."""
+
 
 OFFSET, LENGTH, REF, NEXT = 0, 1, 2, 3
 
@@ -73,9 +87,10 @@ def span_end(body: Bytes, at: Index, end: Index) -> tuple[Index, Index]:
 
 @inlined
 def skip_field(body: Bytes, at: Index, end: Index) -> Index:
-    """The position after an unknown field whose tag stands at `at`; -1 when it is broken or a group."""
+    """The position after an unknown field whose tag stands at `at`; -1 when it is broken, a group, or a short tag written long."""
+    first = at
     tag, at = varint(body, at, 5)
-    if at < 0 or tag >> np.uint64(3) == 0 or tag >> np.uint64(32) != 0:
+    if at < 0 or tag >> np.uint64(3) == 0 or tag >> np.uint64(32) != 0 or (tag < np.uint64(0x80) and at > first + 1):
         return -1
     wire = tag & np.uint64(7)
     if wire == 0:
@@ -158,20 +173,25 @@ def labels_end(body: Bytes, start: Index, end: Index) -> Index:
 
 
 @inlined
-def sample(body: Bytes, start: Index, end: Index) -> tuple[np.uint64, np.int64, bool]:
-    """The bits of the value, the time, and whether the message was understood. Absent fields are zero; the last of a repeated one wins."""
+def sample(body: Bytes, start: Index, end: Index) -> tuple[np.uint64, np.int64, np.uint64, bool]:
+    """The bits of the value, the time, the start timestamp of version 2, and whether the message was understood.
+
+    Absent fields are zero; the last of a repeated one wins.
+    """
     at = np.uint64(start)
-    if end - start == 16 and body[at] == 0x09 and body[at + np.uint64(9)] == 0x10:
-        # A value and a time between 2004 and 2109: what nearly every sample is. The time's bytes go on until the sixth.
+    bits = np.uint64(0)
+    t = np.uint64(0)
+    started = np.uint64(0)
+    p = start
+    if end - start >= 16 and body[at] == 0x09 and body[at + np.uint64(9)] == 0x10:
+        # A value and a time between 2004 and 2109: what nearly every sample begins with. The time's bytes go on until the sixth.
         time = word_at(body, at + np.uint64(10)) & np.uint64(0xFFFFFFFFFFFF)
         if time & np.uint64(0x808080808080) == np.uint64(0x008080808080):
             t = time & np.uint64(0x7F)
             for i in range(1, 6):
                 t |= (time >> np.uint64(i)) & (np.uint64(0x7F) << np.uint64(7 * i))
-            return word_at(body, at + np.uint64(1)), np.int64(t), True
-    bits = np.uint64(0)
-    t = np.uint64(0)
-    p = start
+            bits = word_at(body, at + np.uint64(1))
+            p = start + 16
     while p < end:
         tag = body[np.uint64(p)]
         if tag == 0x09:
@@ -179,15 +199,29 @@ def sample(body: Bytes, start: Index, end: Index) -> tuple[np.uint64, np.int64, 
             p += 9
         elif tag == 0x10:
             t, p = varint(body, p + 1, 10)
+        elif tag == 0x18:
+            started, p = varint(body, p + 1, 10)
         else:
             p = skip_field(body, p, end)
         if p < 0 or p > end:
-            return bits, np.int64(t), False
-    return bits, np.int64(t), True
+            return bits, np.int64(t), started, False
+    return bits, np.int64(t), started, True
 
 
-@kernel("(u1[::1], i8, u8[::1], i8[:,::1], u1[::1], u1[::1], u8, i4[::1], i8[::1], u8[::1], i8[:,::1], i8[::1])")
-def walk(
+@inlined
+def note(spans: Int64, found: int, kind: int, start: Index, end: Index, number: int, key_start: Index, key_end: Index) -> int:
+    """Write a span down; return how many there are now."""
+    spans[found, KIND] = kind
+    spans[found, START] = start
+    spans[found, END] = end
+    spans[found, NUMBER] = number
+    spans[found, KEY_START] = key_start
+    spans[found, KEY_END] = key_end
+    return found + 1
+
+
+@kernel("(u1[::1], i8, u8[::1], i8[:,::1], u1[::1], u1[::1], u8, i4[::1], i8[::1], u8[::1], i8[:,::1], i8[:,::1], i8[::1])")
+def walk_v1(
     body: Bytes,
     size: int,
     slots: Words,
@@ -199,17 +233,18 @@ def walk(
     ts_ms: Int64,
     bits: Words,
     spans: Int64,
+    exemplars: Int64,
     counts: Int64,
 ) -> None:
     """Read the WriteRequest in `body[:size]` into columns.
 
     Sample k goes to `refs[k]`, `ts_ms[k]`, `bits[k]` (the bits of its value); where the series is in no entry, `refs[k]` is
-    -1 - i with `spans[i]` naming its labels. `spans int64[*, 4]` are kind, start, end, number of the series in the body. `counts` as above.
+    -1 - i with `spans[i]` naming its labels. `spans`, `exemplars` and `counts` as above.
     """
     k = 0
+    x = 0
     found_spans = 0
     series = 0
-    exemplars = 0
     histograms = 0
     last = counts[ENTRY]
     at: Index = 0
@@ -233,11 +268,7 @@ def walk(
             break
         at = end
         if tag == 0x1A:
-            spans[found_spans, 0] = METADATA
-            spans[found_spans, 1] = start
-            spans[found_spans, 2] = end
-            spans[found_spans, 3] = series
-            found_spans += 1
+            found_spans = note(spans, found_spans, METADATA, start, end, series, 0, 0)
             continue
 
         # Senders keep the order of series: compare with the one that followed last time before hashing anything.
@@ -261,6 +292,7 @@ def walk(
             last = entry
 
         first = k
+        first_exemplar = x
         labels = p
         while p < end:
             tag = body[np.uint64(p)]
@@ -272,14 +304,21 @@ def walk(
                 status = ODD
                 break
             if tag == 0x1A:
-                exemplars += 1
+                if x >= len(exemplars):
+                    status = FULL
+                    break
+                exemplars[x, EXEMPLAR_START] = inner
+                exemplars[x, EXEMPLAR_END] = p
+                exemplars[x, EXEMPLAR_REF] = ref
+                exemplars[x, EXEMPLAR_NUMBER] = series
+                x += 1
             elif tag == 0x22:
                 histograms += 1
             else:
                 if k >= len(refs):
                     status = FULL
                     break
-                value, t, understood = sample(body, inner, p)
+                value, t, _, understood = sample(body, inner, p)
                 if not understood:
                     status = ODD
                     break
@@ -289,21 +328,309 @@ def walk(
                 k += 1
         if status != OK:
             break
-        if entry < 0 and k > first:
-            spans[found_spans, 0] = UNSEEN
-            spans[found_spans, 1] = start
-            spans[found_spans, 2] = labels
-            spans[found_spans, 3] = series
-            found_spans += 1
+        if entry < 0 and (k > first or x > first_exemplar):
+            found_spans = note(spans, found_spans, UNSEEN, start, labels, series, start, labels)
         series += 1
     counts[STATUS] = status
     counts[SAMPLES] = k
     counts[SPANS] = found_spans
     counts[SERIES] = series
-    counts[EXEMPLARS] = exemplars
+    counts[EXEMPLARS] = x
     counts[HISTOGRAMS] = histograms
+    counts[STARTS] = 0
     counts[POSITION] = position
     counts[ENTRY] = last
+
+
+@inlined
+def find_symbols(
+    body: Bytes,
+    size: int,
+    slots: Words,
+    entries: Int64,
+    used: Bytes,
+    arena: Bytes,
+    seed: np.uint64,
+    symbols: Int64,
+    ids: Int32,
+    counts: Int64,
+) -> int:
+    """Find every symbol of the Request in `body[:size]`, wherever it stands; return how the pass ended.
+
+    Symbol m is `body[symbols[m, 0]:symbols[m, 1]]`; `ids[m]` is its id, 0 for the empty one, -1 - m when it is not in the table.
+    """
+    m = 0
+    last = counts[SYMBOL_ENTRY]
+    at: Index = 0
+    status = OK
+    while at < size:
+        counts[POSITION] = at
+        tag = body[np.uint64(at)]
+        if tag != 0x22 and tag != 0x2A:
+            at = skip_field(body, at, size)
+            if at < 0:
+                status = ODD
+                break
+            continue
+        start, end = span_end(body, at + 1, size)
+        if end < 0:
+            status = ODD
+            break
+        at = end
+        if tag == 0x2A:
+            continue
+        if m >= len(ids):
+            status = FULL
+            break
+        symbols[m, 0] = start
+        symbols[m, 1] = end
+        ids[m] = 0
+        if end > start:
+            # As with series below, senders mostly repeat the order of their symbols.
+            entry = entries[last, NEXT]
+            if entries[entry, LENGTH] != end - start or not same_bytes(arena, entries[entry, OFFSET], body, start, end - start):
+                entry = find(slots, entries, arena, body, start, end, hash_bytes(body, start, end, seed))
+                if entry >= 0:
+                    entries[last, NEXT] = entry
+            if entry >= 0:
+                used[entry] = 1
+                last = entry
+                ids[m] = entries[entry, REF]
+            else:
+                ids[m] = -1 - m
+        m += 1
+    counts[SYMBOLS] = m
+    counts[SYMBOL_ENTRY] = last
+    return status
+
+
+@inlined
+def put_id(keys: Bytes, at: Index, number: Index) -> None:
+    """An int32, little-endian; LLVM makes one store of it."""
+    word = np.uint32(number)
+    for i in range(4):
+        keys[np.uint64(at + i)] = np.uint8((word >> np.uint32(8 * i)) & np.uint32(0xFF))
+
+
+@inlined
+def put_refs(body: Bytes, start: Index, end: Index, ids: Int32, symbols: int, keys: Bytes, filled: Index) -> tuple[Index, int, bool]:
+    """Put the ids of the symbols whose references are packed in `body[start:end]` into `keys`, where there is room for them.
+
+    Return where `keys` is filled to (-1: a reference is broken), how many there were, and whether one names no symbol.
+    """
+    count = 0
+    wrong = False
+    at = start
+    while at < end:
+        low, high = body[np.uint64(at)], body[np.uint64(at + 1)]
+        if low < 0x80:
+            ref = np.uint64(low)
+            at += 1
+        elif high < 0x80:
+            ref = np.uint64(low & 0x7F) | np.uint64(high) << np.uint64(7)
+            at += 2
+        else:
+            ref, at = varint(body, at, 10)
+            ref &= np.uint64(0xFFFFFFFF)
+        if at < 0 or at > end:
+            return -1, count, wrong
+        if ref < np.uint64(symbols):
+            put_id(keys, filled, ids[ref])
+        else:
+            wrong = True
+        filled += 4
+        count += 1
+    return filled, count, wrong
+
+
+@inlined
+def metadata_refs(
+    body: Bytes, start: Index, end: Index, known: tuple[np.uint64, np.uint64, np.uint64]
+) -> tuple[Index, np.uint64, np.uint64, np.uint64]:
+    """The end of a Metadata message (-1: not understood), its type, its references of help and unit; what it leaves out is as `known`."""
+    kind, help_ref, unit_ref = known
+    p = start
+    while p < end:
+        tag = body[np.uint64(p)]
+        if tag == 0x08:
+            kind, p = varint(body, p + 1, 10)
+        elif tag == 0x18:
+            help_ref, p = varint(body, p + 1, 10)
+        elif tag == 0x20:
+            unit_ref, p = varint(body, p + 1, 10)
+        else:
+            p = skip_field(body, p, end)
+        if p < 0 or p > end:
+            return -1, kind, help_ref, unit_ref
+    return p, kind, help_ref, unit_ref
+
+
+@kernel(
+    "(u1[::1], i8, u8[::1], i8[:,::1], u1[::1], u1[::1], u8, i8[:,::1], i4[::1], u8[::1], i8[:,::1], u1[::1], u1[::1], u8,"
+    " u1[::1], i4[::1], i8[::1], u8[::1], i8[:,::1], i8[:,::1], i8[::1])"
+)
+def walk_v2(
+    body: Bytes,
+    size: int,
+    symbol_slots: Words,
+    symbol_entries: Int64,
+    symbol_used: Bytes,
+    symbol_arena: Bytes,
+    symbol_seed: np.uint64,
+    symbols: Int64,
+    ids: Int32,
+    slots: Words,
+    entries: Int64,
+    used: Bytes,
+    arena: Bytes,
+    seed: np.uint64,
+    keys: Bytes,
+    refs: Int32,
+    ts_ms: Int64,
+    bits: Words,
+    spans: Int64,
+    exemplars: Int64,
+    counts: Int64,
+) -> None:
+    """Read the io.prometheus.write.v2.Request in `body[:size]` into columns, as `walk_v1` does.
+
+    Symbols differ from request to request, so each is looked up first, in a table of its own that gives it a lasting id. The key of a
+    series is int32 ids: of its labels as they are referred to, then the type, help and unit of its metadata, so that a series whose
+    metadata changed is read again. `symbols int64[*, 2]` and `ids int32[*]` as in `find_symbols`; keys of unseen series stay in `keys`.
+    """
+    k = 0
+    x = 0
+    found_spans = 0
+    series = 0
+    histograms = 0
+    starts = 0
+    filled: Index = 0
+    last = counts[ENTRY]
+    status = find_symbols(body, size, symbol_slots, symbol_entries, symbol_used, symbol_arena, symbol_seed, symbols, ids, counts)
+    most = counts[SYMBOLS]
+    at: Index = 0
+    while status == OK and at < size:
+        position = at
+        tag = body[np.uint64(at)]
+        if tag != 0x22 and tag != 0x2A:
+            at = skip_field(body, at, size)
+            continue
+        start, end = span_end(body, at + 1, size)
+        at = end
+        if tag == 0x22:
+            continue
+        counts[POSITION] = position
+        if found_spans >= len(spans):
+            status = FULL
+            break
+
+        first = k
+        first_exemplar = x
+        key = filled
+        labels = 0
+        wrong = False
+        about = (np.uint64(0), np.uint64(0), np.uint64(0))
+        p = start
+        while p < end:
+            tag = body[np.uint64(p)]
+            if tag == 0x08:
+                inner = p + 1
+                _, p = varint(body, inner, 10)
+            elif tag == 0x0A or tag == 0x12 or tag == 0x1A or tag == 0x22 or tag == 0x2A:
+                inner, p = span_end(body, p + 1, end)
+            else:
+                inner = p
+                p = skip_field(body, p, end)
+            if p < 0 or p > end:
+                status = ODD
+                break
+            if tag == 0x0A or tag == 0x08:
+                if filled + 4 * (p - inner) + 12 > len(keys):
+                    status = FULL
+                    break
+                filled, count, amiss = put_refs(body, inner, p, ids, most, keys, filled)
+                labels += count
+                wrong = wrong or amiss
+                if filled < 0:
+                    status = ODD
+                    break
+            elif tag == 0x12:
+                if k >= len(refs):
+                    status = FULL
+                    break
+                value, t, started, understood = sample(body, inner, p)
+                if not understood:
+                    status = ODD
+                    break
+                ts_ms[k] = t
+                bits[k] = value
+                k += 1
+                starts += 1 if started != 0 else 0
+            elif tag == 0x1A:
+                histograms += 1
+            elif tag == 0x22:
+                if x >= len(exemplars):
+                    status = FULL
+                    break
+                exemplars[x, EXEMPLAR_START] = inner
+                exemplars[x, EXEMPLAR_END] = p
+                exemplars[x, EXEMPLAR_NUMBER] = series
+                x += 1
+            elif tag == 0x2A:
+                understood_to, kind, help_ref, unit_ref = metadata_refs(body, inner, p, about)
+                about = (kind, help_ref, unit_ref)
+                if understood_to < 0:
+                    status = ODD
+                    break
+        if status != OK:
+            break
+
+        if k > first or x > first_exemplar:
+            if filled + 12 > len(keys):
+                status = FULL
+                break
+            if labels % 2 == 1:
+                wrong = True
+            put_id(keys, filled, np.int64(about[0] & np.uint64(0xFFFFFFFF)))
+            for i in range(2):
+                text = np.int64((about[1] if i == 0 else about[2]) & np.uint64(0xFFFFFFFF))
+                put_id(keys, filled + 4 + 4 * i, ids[text] if text < most else 0)
+                if text >= most and text > 0:
+                    wrong = True
+            filled += 12
+            entry: Index = -1
+            if not wrong:
+                length = filled - key
+                entry = entries[last, NEXT]
+                if entries[entry, LENGTH] != length or not same_bytes(arena, entries[entry, OFFSET], keys, key, length):
+                    entry = find(slots, entries, arena, keys, key, filled, hash_bytes(keys, key, filled, seed))
+                    if entry >= 0:
+                        entries[last, NEXT] = entry
+            ref = -1 - found_spans
+            if entry >= 0:
+                ref = entries[entry, REF]
+                used[entry] = 1
+                last = entry
+                filled = key
+            else:
+                filled = key if wrong else filled
+                found_spans = note(spans, found_spans, UNSEEN, start, end, series, key, filled)
+            for i in range(first, k):
+                refs[i] = ref
+            for i in range(first_exemplar, x):
+                exemplars[i, EXEMPLAR_REF] = ref
+        else:
+            filled = key
+        series += 1
+    counts[STATUS] = status
+    counts[SAMPLES] = k
+    counts[SPANS] = found_spans
+    counts[SERIES] = series
+    counts[EXEMPLARS] = x
+    counts[HISTOGRAMS] = histograms
+    counts[STARTS] = starts
+    counts[ENTRY] = last
+    counts[KEY_BYTES] = filled
 
 
 @kernel("(u1[::1], i8[:,::1], u8[::1], i8[:,::1], u1[::1], u1[::1], u8, i8, i8)")
@@ -318,15 +645,18 @@ def insert(
     count: int,
     filled: int,
 ) -> tuple[int, int]:
-    """Enter keys `int64[K, 3]` (start and end of label bytes in `body`, ref) that are not there yet; there must be room for all.
+    """Enter keys `int64[K, 3]` (start and end of their bytes in `body`, ref) that are not there yet; there must be room for all.
 
-    `count` entries and `filled` bytes of the arena are in use before; return both as they are after.
+    The ref of one that is there takes the place of the given one. `count` entries and `filled` bytes of the arena are in use before; return
+    both as they are after.
     """
     for i in range(len(keys)):
         start = keys[i, 0]
         end = keys[i, 1]
         h = hash_bytes(body, start, end, seed)
-        if find(slots, entries, arena, body, start, end, h) >= 0:
+        known = find(slots, entries, arena, body, start, end, h)
+        if known >= 0:
+            keys[i, 2] = entries[known, REF]
             continue
         for p in range(end - start):
             arena[filled + p] = body[start + p]

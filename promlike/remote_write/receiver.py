@@ -2,14 +2,21 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
+from logging import getLogger
+from typing import Any
 
-from promlike.errors import BadRequest, NotReady, PayloadTooLarge, RejectReason, StorageUnavailable
-from promlike.remote_write.decode_v1 import DecodedWrite, DecoderV1, Scan
+from promlike.errors import BadRequest, NotReady, PayloadTooLarge, RejectReason, StorageUnavailable, UnsupportedMediaType
+from promlike.remote_write.decode_v1 import DecoderV1
+from promlike.remote_write.decode_v2 import DecoderV2
+from promlike.remote_write.decoder import DecodedWrite, Decoder
 from promlike.remote_write.decompress import MAX_DECODED_BYTES
 from promlike.storage.store import SampleSink
+
+log = getLogger(__name__)
 
 INLINE_BYTES = 256 << 10
 """Compressed bodies up to this size are decoded in the event loop: handing them to a thread takes longer than decoding does."""
@@ -17,16 +24,21 @@ INLINE_BYTES = 256 << 10
 SHOWN_PROBLEMS = 10
 
 MEDIA_TYPE = "application/x-protobuf"
-MESSAGE_V1 = "prometheus.WriteRequest"
+MESSAGES = (DecoderV1.message, DecoderV2.message)
+"""The protobuf messages of remote write 1.0 and 2.0."""
+
+HISTOGRAMS_NOT_STORED = "native histograms are not stored, only samples that are plain numbers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOutcome:
-    """The answer to one request: HTTP status, reason as plain text (empty on success), and how many samples were handed to storage."""
+    """The answer to one request: HTTP status, reason as plain text (empty on success), and how many elements storage took."""
 
     status: HTTPStatus
     text: str = ""
     samples: int = 0
+    histograms: int = 0
+    exemplars: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +50,7 @@ class ReceiverCounters:
     series: int = 0
     exemplars: int = 0
     histograms: int = 0
+    start_timestamps: int = 0
     metadata: int = 0
     bytes: int = 0
     rejected: Counter[RejectReason]
@@ -45,22 +58,34 @@ class ReceiverCounters:
 
 
 class RemoteWriteReceiver:
-    """Takes bodies of remote write 1.0 and hands their samples to a sink.
+    """Takes bodies of remote write 1.0 and 2.0 and hands what they hold to a sink. `messages` are the protobuf messages it reads.
 
     Valid series of a body are stored even when others of it are refused; the answer is then 400, which tells the sender not to repeat it.
     """
 
-    def __init__(self, sink: SampleSink, *, max_decoded_bytes: int = MAX_DECODED_BYTES, inline_bytes: int = INLINE_BYTES) -> None:
+    def __init__(
+        self,
+        sink: SampleSink,
+        *,
+        messages: Sequence[str] = MESSAGES,
+        max_decoded_bytes: int = MAX_DECODED_BYTES,
+        inline_bytes: int = INLINE_BYTES,
+    ) -> None:
         self._sink = sink
         self._inline_bytes = inline_bytes
-        self._decoder = DecoderV1(sink.series_ref, max_decoded_bytes=max_decoded_bytes)
+        self._decoders: dict[str, Decoder[Any]] = {
+            decoder.message: decoder(sink.series_ref, max_decoded_bytes=max_decoded_bytes)
+            for decoder in (DecoderV1, DecoderV2)
+            if decoder.message in messages
+        }
+        self._told: set[str] = set()
         self.max_body_bytes = 32 + max_decoded_bytes + max_decoded_bytes // 6
         self.counters = ReceiverCounters(requests=Counter(), rejected=Counter())
 
     @property
     def known_series(self) -> int:
-        """Series whose label bytes are remembered."""
-        return self._decoder.table.count
+        """Series that are known without a look at their labels; those that both versions send count twice."""
+        return sum(decoder.table.count for decoder in self._decoders.values())
 
     async def write(self, body: bytes, *, content_type: str = "", content_encoding: str = "") -> WriteOutcome:
         """Decode and store one body; returns when its samples are durable. `content_type` and `content_encoding` as in the headers."""
@@ -69,13 +94,12 @@ class RemoteWriteReceiver:
         return outcome
 
     async def _write(self, body: bytes, content_type: str, content_encoding: str) -> WriteOutcome:
-        unsupported = unsupported_format(content_type, content_encoding)
-        if unsupported:
-            return WriteOutcome(status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text=unsupported)
         self.counters.bytes += len(body)
         try:
-            decoded = await self._decoder.resolve_in_turns(await self._scan(body))
-            return await self._store(decoded)
+            decoder = self._decoders[negotiate(content_type, content_encoding, tuple(self._decoders))]
+            return await self._store(decoder, await self._decode(decoder, body))
+        except UnsupportedMediaType as error:
+            return WriteOutcome(status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text=str(error))
         except PayloadTooLarge as error:
             return WriteOutcome(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text=str(error))
         except BadRequest as error:
@@ -83,26 +107,40 @@ class RemoteWriteReceiver:
         except (NotReady, StorageUnavailable) as error:
             return WriteOutcome(status=HTTPStatus.SERVICE_UNAVAILABLE, text=str(error))
 
-    async def _scan(self, body: bytes) -> Scan:
-        if len(body) <= self._inline_bytes:
-            return self._decoder.scan(body)
-        return await asyncio.to_thread(self._decoder.scan, body)
+    async def _decode(self, decoder: Decoder[Any], body: bytes) -> DecodedWrite:
+        inline = len(body) <= self._inline_bytes
+        scan = decoder.scan(body) if inline else await asyncio.to_thread(decoder.scan, body)
+        return await decoder.resolve_in_turns(scan)
 
-    async def _store(self, decoded: DecodedWrite) -> WriteOutcome:
-        samples = len(decoded.refs)
-        problems = decoded.problems
-        if samples:
-            result = await self._sink.append(decoded.refs, decoded.ts_ms, decoded.values)
-            if result.rejected:
-                refusal = f"; the first: {result.refusal}" if result.refusal else ""
-                problems = [*problems, f"{result.rejected} of {samples} samples have times that storage does not take{refusal}"]
-                self.counters.rejected_by_storage += result.rejected
-        if decoded.metadata:
-            await self._sink.set_metadata(decoded.metadata)
+    async def _store(self, decoder: Decoder[Any], decoded: DecodedWrite) -> WriteOutcome:
+        samples, problems = len(decoded.refs), decoded.problems
+        written = 0
+        try:
+            if decoded.metadata:
+                await self._sink.set_metadata(decoded.metadata)
+            if samples:
+                result = await self._sink.append(decoded.refs, decoded.ts_ms, decoded.values)
+                written = samples - result.rejected
+                if result.rejected:
+                    refusal = f"; the first: {result.refusal}" if result.refusal else ""
+                    problems = [*problems, f"{result.rejected} of {samples} samples have times that storage does not take{refusal}"]
+                    self.counters.rejected_by_storage += result.rejected
+        except (NotReady, StorageUnavailable):
+            if decoded.metadata:
+                decoder.forget()  # the sender repeats the body, and its series must not be known then, or their metadata were lost
+            raise
+        if decoded.histograms:
+            problems = [*problems, f"{decoded.histograms} {HISTOGRAMS_NOT_STORED}"]
+            self._tell_once(HISTOGRAMS_NOT_STORED)
         self._count(decoded)
-        if problems:
-            return WriteOutcome(status=HTTPStatus.BAD_REQUEST, text=_summary(problems), samples=samples)
-        return WriteOutcome(status=HTTPStatus.NO_CONTENT, samples=samples)
+        status = HTTPStatus.BAD_REQUEST if problems else HTTPStatus.NO_CONTENT
+        return WriteOutcome(status=status, text=_summary(problems), samples=written)
+
+    def _tell_once(self, text: str) -> None:
+        """Senders repeat what they do wrong with every request; the counters go on."""
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("remote write: %s; said once, /metrics counts on", text)
 
     def _count(self, decoded: DecodedWrite) -> None:
         counters = self.counters
@@ -110,25 +148,32 @@ class RemoteWriteReceiver:
         counters.series += decoded.series
         counters.exemplars += decoded.exemplars
         counters.histograms += decoded.histograms
+        counters.start_timestamps += decoded.start_timestamps
         counters.metadata += len(decoded.metadata)
         if decoded.rejected:
             counters.rejected.update(decoded.rejected)
+        if decoded.histograms:
+            counters.rejected[RejectReason.NATIVE_HISTOGRAM] += decoded.histograms
 
 
-def unsupported_format(content_type: str, content_encoding: str) -> str:
-    """Why this receiver does not read such a body, or "". Absent headers mean remote write 1.0 and snappy."""
+def negotiate(content_type: str, content_encoding: str, accepted: Sequence[str]) -> str:
+    """The protobuf message of a body, from its headers. Absent headers mean remote write 1.0 and snappy.
+
+    Raise UnsupportedMediaType for another compression, or a message that is not `accepted`.
+    """
     if content_encoding and content_encoding.strip().lower() != "snappy":
-        return f"unsupported Content-Encoding {content_encoding!r}, supported: snappy"
-    if not content_type or content_type == MEDIA_TYPE:
-        return ""
-    header = Message()
-    header["Content-Type"] = content_type
-    if header.get_content_type() != MEDIA_TYPE:
-        return f"unsupported Content-Type {content_type!r}, supported: {MEDIA_TYPE}"
-    message = header.get_param("proto", MESSAGE_V1)
-    if message != MESSAGE_V1:
-        return f"unsupported remote write message {message!r} in Content-Type, supported: {MEDIA_TYPE};proto={MESSAGE_V1}"
-    return ""
+        raise UnsupportedMediaType(f"unsupported Content-Encoding {content_encoding!r}, supported: snappy")
+    message = DecoderV1.message
+    if content_type and content_type != MEDIA_TYPE:
+        header = Message()
+        header["Content-Type"] = content_type
+        if header.get_content_type() != MEDIA_TYPE:
+            raise UnsupportedMediaType(f"unsupported Content-Type {content_type!r}, supported: {MEDIA_TYPE}")
+        message = str(header.get_param("proto", message))
+    if message not in accepted:
+        supported = ", ".join(f"{MEDIA_TYPE};proto={name}" for name in accepted)
+        raise UnsupportedMediaType(f"unsupported remote write message {message!r} in Content-Type {content_type!r}, supported: {supported}")
+    return message
 
 
 def _summary(problems: list[str]) -> str:

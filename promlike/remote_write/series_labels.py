@@ -17,7 +17,12 @@ def parse_labels(data: bytes) -> Labels:
         message = TimeSeries.FromString(data)
     except DecodeError as error:
         raise BadRequest(f"malformed protobuf in the labels {data[:200]!r}") from error
-    return checked([(_name(label.name), _value(label.name, label.value)) for label in message.labels])
+    return labels_of([(label.name, label.value) for label in message.labels])
+
+
+def labels_of(pairs: list[tuple[bytes, bytes]]) -> Labels:
+    """The names and values of a series as they came. Raise SampleRejected when they are not those of a series."""
+    return checked([(_name(name), _value(name, value)) for name, value in pairs])
 
 
 def checked(pairs: list[tuple[str, str]]) -> Labels:

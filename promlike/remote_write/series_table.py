@@ -66,7 +66,7 @@ class SeriesTable:
     swept_at: float = field(default_factory=time.monotonic)
 
     def enter(self, body: Bytes, keys: Int64) -> None:
-        """Remember `keys int64[K, 3]`: start and end of label bytes in `body`, and their series ref."""
+        """Remember `keys int64[K, 3]`: start and end of label bytes in `body`, and their series ref; those that are there tell theirs."""
         if time.monotonic() - self.swept_at >= self.sweep_seconds:
             self.sweep()
         self._make_room(self.count + len(keys), self.filled + int((keys[:, 1] - keys[:, 0]).sum()))

@@ -6,9 +6,10 @@ import cramjam
 import numpy as np
 import pytest
 
-from bench.bodies import make_bodies
+from bench.bodies import make_bodies, version_2
 from bench.fleet import STEP_SECONDS, Fleet, Labels, make_fleet
 from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
+from promlike.remote_write.pb.remote_write_v2_pb2 import Request
 
 END_MS = 1_800_000_000_123
 
@@ -69,3 +70,16 @@ def test_buckets_are_cumulative(fleet: Fleet) -> None:
     assert [dict(fleet.labels[row])["le"] for row in buckets[:3]] == ["0.005", "0.01", "0.025"]
     first = fleet.values[buckets[:12]]
     assert (np.diff(first, axis=0) >= 0).all()
+
+
+def test_bodies_of_version_2_say_the_same(fleet: Fleet) -> None:
+    for body in make_bodies(fleet, connections=1, samples_per_body=500)[0]:
+        request = Request.FromString(bytes(cramjam.snappy.decompress_raw(version_2(body))))
+        assert request.symbols[0] == b""
+        assert len(set(request.symbols)) == len(request.symbols)
+        found: list[tuple[Labels, int, float]] = []
+        for series in request.timeseries:
+            texts = [request.symbols[ref].decode() for ref in series.labels_refs]
+            labels = tuple(zip(texts[::2], texts[1::2], strict=True))
+            found += [(labels, sample.timestamp, sample.value) for sample in series.samples]
+        assert found == sent([body])

@@ -21,7 +21,7 @@ class ListSink:
         self.rows: list[Row] = []
         self.metadata: list[Metadata] = []
         self._refuse = refuse
-        self._unavailable = unavailable
+        self.unavailable = unavailable
         self._before_ms = before_ms
 
     def series_ref(self, series: Labels) -> int:
@@ -30,7 +30,7 @@ class ListSink:
         return self.refs.setdefault(series, len(self.refs))
 
     async def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
-        if self._unavailable:
+        if self.unavailable:
             raise StorageUnavailable("the disk is full")
         rows = self.rows_of(refs, ts_ms, values)
         kept = [row for row in rows if self._before_ms is None or row[1] >= self._before_ms]

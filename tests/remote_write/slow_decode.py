@@ -19,7 +19,7 @@ def decode(data: bytes) -> list[Row] | None:
         return None
     rows: list[Row] = []
     for series in request.timeseries:
-        rows += _rows([(label.name, label.value) for label in series.labels], series.samples)
+        rows += rows_of([(label.name, label.value) for label in series.labels], series.samples)
     return rows
 
 
@@ -33,20 +33,20 @@ def decode_shallow(data: bytes) -> list[Row] | None:
         for series in request.timeseries:
             if series.samples:
                 parsed = [Label.FromString(label) for label in series.labels]
-                rows += _rows([(label.name, label.value) for label in parsed], series.samples)
+                rows += rows_of([(label.name, label.value) for label in parsed], series.samples)
     except DecodeError:
         return None
     return rows
 
 
-def _rows(pairs: list[tuple[bytes, bytes]], samples: Any) -> list[Row]:
-    series = _valid(pairs)
+def rows_of(pairs: list[tuple[bytes, bytes]], samples: Any) -> list[Row]:
+    series = valid(pairs)
     if series is None:
         return []
     return [(series, sample.timestamp, struct.unpack("<Q", struct.pack("<d", sample.value))[0]) for sample in samples]
 
 
-def _valid(pairs: list[tuple[bytes, bytes]]) -> Labels | None:
+def valid(pairs: list[tuple[bytes, bytes]]) -> Labels | None:
     names = [name for name, _ in pairs]
     if any(not name for name in names) or names != sorted(set(names)) or not dict(pairs).get(b"__name__"):
         return None

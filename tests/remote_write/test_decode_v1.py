@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from promlike.errors import BadRequest, PayloadTooLarge, RejectReason
 from promlike.model.blocks import STALE_BITS
 from promlike.model.labels import Labels
-from promlike.remote_write.decode_v1 import DecodedWrite, DecoderV1
+from promlike.remote_write.decode_v1 import DecoderV1
+from promlike.remote_write.decoder import DecodedWrite
 from promlike.storage.store import Metadata
 from tests.remote_write import slow_decode, wire
 from tests.remote_write.sink import ListSink, Row
@@ -101,6 +102,7 @@ BODIES: dict[str, tuple[bytes, list[Row]]] = {
         wire.series(UP_LABELS, wire.message(2, wire.value_field(1.0) + wire.time_field(T, padding=4))),
         [(UP, T, bits(1.0))],
     ),
+    "a tag in more bytes than it needs": (b"\x8a\x00" + wire.simple("up", [(1.0, T)], job="api")[1:], [(UP, T, bits(1.0))]),
     "unknown fields of a request": (
         wire.tag(2, wire.VARINT)
         + wire.varint(300)
@@ -238,10 +240,10 @@ def test_long_series_are_cut_in_messages(decoding: Decoding) -> None:
 GOOD = wire.simple("up", [(1.0, T)], job="api")
 
 MALFORMED = {
-    "a tag alone": (GOOD + b"\x0a", f"malformed protobuf in WriteRequest: series 1, at byte {len(GOOD)} of {len(GOOD) + 1}"),
+    "a tag alone": (GOOD + b"\x0a", f"malformed protobuf in prometheus.WriteRequest: series 1, at byte {len(GOOD)} of {len(GOOD) + 1}"),
     "a series that goes on past the end": (
         GOOD + b"\x0a\x20\x0a",
-        f"malformed protobuf in WriteRequest: series 1, at byte {len(GOOD)} of {len(GOOD) + 3}",
+        f"malformed protobuf in prometheus.WriteRequest: series 1, at byte {len(GOOD)} of {len(GOOD) + 3}",
     ),
     "a sample that goes on past its series": (wire.series(UP_LABELS, b"\x12\x20\x09"), "series 0, at byte 0"),
     "a label that goes on past its series": (wire.series(b"\x0a\x20\x0a"), "series 0, at byte 0"),

@@ -4,13 +4,14 @@ import io
 import random
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from promlike.remote_write.handler import write_handler
 from promlike.remote_write.receiver import RemoteWriteReceiver
-from tests.remote_write import wire
+from tests.remote_write import wire, wire2
 from tests.remote_write.sink import ListSink
 
 T = 1_700_000_000_000
@@ -92,7 +93,30 @@ async def test_empty_and_malformed_bodies(served: Served) -> None:
 
 async def test_other_formats(served: Served) -> None:
     status, _, text = await served.post(
-        wire.snappy(GOOD), **{"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}
+        wire.snappy(GOOD), **{"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v3.Request"}
     )
     assert status == 415
     assert "supported: application/x-protobuf;proto=prometheus.WriteRequest" in text
+
+
+V2_GOOD = wire2.request(["", "__name__", "up"], wire2.series([1, 2], wire.sample(1.0, T)))
+WRITTEN = [
+    ("1.0", wire.snappy(GOOD * 3), "", 204, 3),
+    ("2.0", wire.snappy(V2_GOOD), wire2.CONTENT_TYPE, 204, 1),
+    ("2.0, nothing", wire.snappy(b""), wire2.CONTENT_TYPE, 204, 0),
+    ("2.0, in part", wire.snappy(V2_GOOD + wire2.series([2], wire.sample(1.0, T))), wire2.CONTENT_TYPE, 400, 1),
+    ("2.0, malformed", wire.snappy(V2_GOOD + b"\x2a\x7f"), wire2.CONTENT_TYPE, 400, 0),
+    ("another", wire.snappy(b""), "text/plain", 415, 0),
+]
+
+
+@pytest.mark.parametrize(("body", "content_type", "status", "samples"), [row[1:] for row in WRITTEN], ids=[row[0] for row in WRITTEN])
+async def test_every_answer_says_what_was_written(served: Served, body: bytes, content_type: str, status: int, samples: int) -> None:
+    headers = HEADERS | ({"Content-Type": content_type} if content_type else {})
+    async with served.client.post("/api/v1/write", data=body, headers=headers) as response:
+        assert response.status == status
+        written = {
+            name: response.headers.getall(f"X-Prometheus-Remote-Write-{name}-Written") for name in ("Samples", "Histograms", "Exemplars")
+        }
+    assert written == {"Samples": [str(samples)], "Histograms": ["0"], "Exemplars": ["0"]}
+    assert len(served.sink.rows) == samples

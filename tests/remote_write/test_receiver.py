@@ -5,9 +5,9 @@ from http import HTTPStatus
 import pytest
 
 from promlike.errors import RejectReason
-from promlike.remote_write.receiver import RemoteWriteReceiver, unsupported_format
+from promlike.remote_write.receiver import MESSAGES, RemoteWriteReceiver, negotiate
 from promlike.storage.store import Metadata
-from tests.remote_write import wire
+from tests.remote_write import wire, wire2
 from tests.remote_write.sink import ListSink
 
 T = 1_700_000_000_000
@@ -61,13 +61,54 @@ async def test_malformed_is_not_repeated_and_unavailable_is() -> None:
 async def test_metadata_is_kept_and_what_is_not_stored_is_counted() -> None:
     sink = ListSink()
     receiver = RemoteWriteReceiver(sink)
-    series = wire.series(wire.label("__name__", "m"), wire.message(3, b""), wire.message(4, b""), wire.message(4, b""))
+    series = wire.series(wire.label("__name__", "m"), wire.message(3, b""))
     outcome = await receiver.write(wire.snappy(series + wire.message(3, b"\x08\x02" + wire.message(2, b"m"))))
     assert outcome.status == HTTPStatus.NO_CONTENT
     assert sink.metadata == [Metadata(metric="m", type="gauge", help="")]
     counters = receiver.counters
-    assert (counters.exemplars, counters.histograms, counters.metadata, counters.samples) == (1, 2, 1, 0)
+    assert (counters.exemplars, counters.metadata, counters.samples) == (1, 1, 0)
     assert counters.requests == {204: 1}
+
+
+HISTOGRAMS = [
+    (GOOD + wire.series(wire.label("__name__", "h"), wire.message(4, b""), wire.message(4, b"")), ""),
+    (
+        wire2.request(
+            ["", "__name__", "up", "h"], wire2.series([1, 2], wire.sample(1.0, T)), wire2.series([1, 3], wire.message(3, b"") * 2)
+        ),
+        wire2.CONTENT_TYPE,
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "content_type"), HISTOGRAMS)
+async def test_native_histograms_are_refused_beside_samples_that_are_kept(
+    body: bytes, content_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = ListSink()
+    receiver = RemoteWriteReceiver(sink)
+    for _ in range(2):
+        outcome = await receiver.write(wire.snappy(body), content_type=content_type)
+        assert outcome.status == HTTPStatus.BAD_REQUEST
+        assert outcome.text == "2 native histograms are not stored, only samples that are plain numbers"
+        assert (outcome.samples, outcome.histograms) == (1, 0)
+    assert len(sink.rows) == 2
+    assert receiver.counters.histograms == 4
+    assert receiver.counters.rejected == {RejectReason.NATIVE_HISTOGRAM: 4}
+    assert [record.message.count("native histograms") for record in caplog.records] == [1]
+
+
+async def test_metadata_comes_again_when_a_body_is_repeated() -> None:
+    """The sender repeats what was answered 503, and then its series must not count as known with their metadata."""
+    sink = ListSink(unavailable=True)
+    receiver = RemoteWriteReceiver(sink)
+    body = wire.snappy(wire2.request(["", "__name__", "up", "Help."], wire2.series([1, 2], wire.sample(1.0, T), wire2.metadata(2, 3))))
+    assert (await receiver.write(body, content_type=wire2.CONTENT_TYPE)).status == HTTPStatus.SERVICE_UNAVAILABLE
+    sink.metadata.clear()
+    sink.unavailable = False
+    for _ in range(2):
+        assert (await receiver.write(body, content_type=wire2.CONTENT_TYPE)).status == HTTPStatus.NO_CONTENT
+    assert sink.metadata == [Metadata(metric="up", type="gauge", help="Help.")]
 
 
 async def test_large_bodies_are_decoded_in_a_thread() -> None:
@@ -79,36 +120,50 @@ async def test_large_bodies_are_decoded_in_a_thread() -> None:
     assert (await receiver.write(wire.snappy(GOOD * 50 + b"\x0a"))).status == HTTPStatus.BAD_REQUEST
 
 
+V1, V2 = MESSAGES
+BOTH = f"application/x-protobuf;proto={V1}, application/x-protobuf;proto={V2}"
+
 SUPPORTED = [
-    ("", ""),
-    ("application/x-protobuf", "snappy"),
-    ("application/x-protobuf", "Snappy"),
-    ("Application/X-Protobuf; charset=utf-8", "snappy"),
-    ("application/x-protobuf;proto=prometheus.WriteRequest", "snappy"),
-    ('application/x-protobuf; proto="prometheus.WriteRequest"', ""),
+    ("", "", V1),
+    ("application/x-protobuf", "snappy", V1),
+    ("application/x-protobuf", "Snappy", V1),
+    ("Application/X-Protobuf; charset=utf-8", "snappy", V1),
+    ("application/x-protobuf;proto=prometheus.WriteRequest", "snappy", V1),
+    ('application/x-protobuf; proto="prometheus.WriteRequest"', "", V1),
+    ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", V2),
 ]
 
 UNSUPPORTED = [
     ("application/json", "snappy", "unsupported Content-Type 'application/json', supported: application/x-protobuf"),
     ("text/plain", "", "unsupported Content-Type 'text/plain', supported: application/x-protobuf"),
     (
-        "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        "application/x-protobuf;proto=io.prometheus.write.v3.Request",
         "snappy",
         (
-            "unsupported remote write message 'io.prometheus.write.v2.Request' in Content-Type, "
-            "supported: application/x-protobuf;proto=prometheus.WriteRequest"
+            "unsupported remote write message 'io.prometheus.write.v3.Request' in Content-Type "
+            f"'application/x-protobuf;proto=io.prometheus.write.v3.Request', supported: {BOTH}"
         ),
     ),
     ("application/x-protobuf", "gzip", "unsupported Content-Encoding 'gzip', supported: snappy"),
 ]
 
 
-@pytest.mark.parametrize(("content_type", "encoding"), SUPPORTED)
-def test_supported_formats(content_type: str, encoding: str) -> None:
-    assert unsupported_format(content_type, encoding) == ""
+@pytest.mark.parametrize(("content_type", "encoding", "message"), SUPPORTED)
+def test_supported_formats(content_type: str, encoding: str, message: str) -> None:
+    assert negotiate(content_type, encoding, MESSAGES) == message
 
 
 @pytest.mark.parametrize(("content_type", "encoding", "text"), UNSUPPORTED)
 async def test_unsupported_formats(content_type: str, encoding: str, text: str) -> None:
     outcome = await RemoteWriteReceiver(ListSink()).write(wire.snappy(GOOD), content_type=content_type, content_encoding=encoding)
     assert (outcome.status, outcome.text) == (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
+
+
+@pytest.mark.parametrize(("accepted", "refused"), [(V1, wire2.CONTENT_TYPE), (V2, ""), (V2, "application/x-protobuf")])
+async def test_a_message_that_is_not_accepted_is_refused(accepted: str, refused: str) -> None:
+    receiver = RemoteWriteReceiver(ListSink(), messages=[accepted])
+    outcome = await receiver.write(wire.snappy(b""), content_type=refused)
+    assert outcome.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    assert outcome.text.endswith(f"supported: application/x-protobuf;proto={accepted}")
+    taken = await receiver.write(wire.snappy(b""), content_type=f"application/x-protobuf;proto={accepted}")
+    assert taken.status == HTTPStatus.NO_CONTENT

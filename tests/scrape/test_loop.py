@@ -214,10 +214,10 @@ async def test_when_the_storage_cannot_take_a_scrape_the_next_one_writes_the_sta
     async with scraping(sink=sink) as (target, scraper):
         target.body = "a 1\nb 1\nc 1\n"
         await scraper.scrape(1000)
-        sink._unavailable = True
+        sink.unavailable = True
         target.body = "a 1\n"
         assert await scraper.scrape(2000) == []
-        sink._unavailable = False
+        sink.unavailable = False
         target.body = "a 1\nc 1\n"
         assert await scraper.scrape(3000) == [("a", 3000, 1.0), ("b", 3000, STALE), ("c", 3000, 1.0)]
         assert scraper.counters.lost_scrapes_total == 1

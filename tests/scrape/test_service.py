@@ -189,7 +189,7 @@ async def test_a_storage_that_cannot_write_does_not_end_the_loop() -> None:
     sink = ListSink(unavailable=True)
     async with exporter() as target, serving(config(job("a", target)), sink) as service:
         await until(lambda: service.counters.lost_scrapes_total >= 2)
-        sink._unavailable = False
+        sink.unavailable = False
         await until(lambda: len(values_of(sink, "m")) >= 2)
 
 
