@@ -24,6 +24,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.remote_write.kernels",
     "promlike.scrape.admission",
     "promlike.scrape.kernels",
+    "promlike.search.kernels",
     "promlike.storage.arrange",
     "promlike.storage.head_kernels",
     "promlike.storage.index_kernels",

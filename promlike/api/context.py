@@ -48,6 +48,7 @@ class WebOptions:
     keepalive_seconds: float = 300.0
     enable_lifecycle: bool = False
     enable_admin_api: bool = False
+    search_max_limit: int = 10_000
     retention: str = "15d"
 
 

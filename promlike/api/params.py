@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from math import copysign, floor, isfinite, modf
+from typing import TypeVar
 from urllib.parse import unquote_plus
 
 from aiohttp import web
@@ -32,6 +34,11 @@ _HEX_NUMBER = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
+
+
+_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class Params:
@@ -110,6 +117,37 @@ class Params:
         if limit < 0:
             raise InvalidParameter("limit", "limit must be non-negative")
         return limit
+
+    def whole(self, name: str, default: int) -> int:
+        """A whole number that is not negative."""
+        with parameter(name):
+            count = parse_integer(self.text(name) or str(default))
+        if count < 0:
+            raise InvalidParameter(name, f"{name} must be non-negative")
+        return count
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        text = self.text(name)
+        found = _number(text) if text else default
+        if found is None:
+            raise InvalidParameter(name, f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax")
+        return found
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """True or false, in all of Go's spellings."""
+        text = self.text(name)
+        if text and text not in _BOOLEANS:
+            raise InvalidParameter(name, f"strconv.ParseBool: parsing {quote(text)}: invalid syntax")
+        return _BOOLEANS[text] if text else default
+
+    def choice(self, name: str, default: E) -> E:
+        """One of the values of an enumeration."""
+        text = self.text(name)
+        known = [kind.value for kind in type(default)]
+        if text and text not in known:
+            raise InvalidParameter(name, f"not supported value {quote(text)}, {' or '.join(known)} is needed")
+        return type(default)(text) if text else default
 
     def grid(self) -> StepGrid:
         """`start`, `end` and `step` of a range query."""
