@@ -26,6 +26,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.scrape.kernels",
     "promlike.search.kernels",
     "promlike.storage.arrange",
+    "promlike.storage.deletion_kernels",
     "promlike.storage.head_kernels",
     "promlike.storage.index_kernels",
     "promlike.storage.merge",

@@ -28,6 +28,10 @@ class Answer:
     infos: tuple[str, ...] = ()
 
 
+NOTHING = Answer(data=())
+"""Answered as 204, without an envelope."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stream:
     """What an endpoint returns that sends its body in parts, as they are made. An error before the first part is answered as any other."""
@@ -61,7 +65,9 @@ def truncated(is_cut: bool) -> tuple[str, ...]:
 
 
 async def respond(request: web.Request, result: Answer) -> web.Response:
-    """200 with the envelope."""
+    """200 with the envelope, or 204 without data."""
+    if not result.data:
+        return web.Response(status=204)
     parts = [b'{"status":"success","data":', *result.data]
     if result.warnings:
         parts += [b',"warnings":', to_json(result.warnings)]

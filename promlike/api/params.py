@@ -27,6 +27,8 @@ MAX_TIME_MS = 9_200_000_000_000_000
 OPEN_ENDS = {"-292273086-05-16T16:47:06Z": -MAX_TIME_MS, "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS}
 """How Prometheus's client libraries write "from the beginning" and "to the end of time"."""
 
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
 _FORM = "application/x-www-form-urlencoded"
 _DIGITS = r"\d(?:_?\d)*"
 _NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII)
@@ -109,6 +111,13 @@ class Params:
             return parse_integer(text)
         except BadRequest as error:
             raise BadRequest(f"{name} must be a number") from error
+
+    def boolean(self, name: str) -> bool:
+        """True or false in Go's notation; false where it is missing."""
+        text = self.text(name)
+        if text and text not in (*_TRUE, *_FALSE):
+            raise InvalidParameter(name, f"unable to parse boolean: strconv.ParseBool: parsing {quote(text)}: invalid syntax")
+        return text in _TRUE
 
     def limit(self) -> int:
         """`limit`, 0 when there is none."""

@@ -73,7 +73,9 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "status/flags", status.flags),
     ("GET", "status/runtimeinfo", status.runtimeinfo),
     ("GET", "status/tsdb", tsdb),
-    ("POST PUT", "admin/tsdb/{action}", admin.admin),
+    ("POST PUT", "admin/tsdb/delete_series", admin.delete_series),
+    ("POST PUT", "admin/tsdb/clean_tombstones", admin.clean_tombstones),
+    ("POST PUT", "admin/tsdb/snapshot", admin.snapshot),
 )
 """Under /api/v1, served once the server is ready."""
 

@@ -17,7 +17,8 @@ from promlike.storage.head_snapshot import HeadSnapshot
 from promlike.storage.ingest import Ingest
 from promlike.storage.memory import release_freed
 from promlike.storage.options import StorageOptions
-from promlike.storage.store import FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal import WalCommitter
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class _Attempt:
     snapshot: HeadSnapshot
     series: list[int]
     metadata: dict[str, Metadata]
+    deletions: tuple[Deletion, ...]
+    gone: Int32
     position: WalPosition
 
 
@@ -47,6 +50,7 @@ class Flusher:
         options: StorageOptions,
         head: Head,
         ingest: Ingest,
+        tombstones: Tombstones,
         wal: WalCommitter,
         store: Store,
         counters: StorageCounters,
@@ -56,6 +60,7 @@ class Flusher:
         self._options = options
         self._head = head
         self._ingest = ingest
+        self._tombstones = tombstones
         self._wal = wal
         self._store = store
         self._counters = counters
@@ -129,7 +134,12 @@ class Flusher:
         """Fix what this flush stores. Nothing is awaited, so position, series and samples fit each other."""
         ingest = self._ingest
         attempt = _Attempt(
-            snapshot=self._head.snapshot(), series=ingest.unstored, metadata=ingest.unstored_metadata, position=self._wal.applied
+            snapshot=self._head.snapshot(),
+            series=ingest.living(ingest.unstored) if self._tombstones.gone else ingest.unstored,
+            metadata=ingest.unstored_metadata,
+            deletions=self._tombstones.current,
+            gone=ingest.dead(self._tombstones.gone),
+            position=self._wal.applied,
         )
         ingest.unstored, ingest.unstored_metadata = [], {}
         return attempt
@@ -148,6 +158,8 @@ class Flusher:
                     late_values=late.values,
                     position=attempt.position,
                     metadata=list(attempt.metadata.values()),
+                    deletions=attempt.deletions,
+                    gone=attempt.gone,
                 )
             )
         except BaseException:
@@ -166,12 +178,13 @@ class Flusher:
         if position == attempt.position:
             self._succeeded(attempt)
         else:
-            self._head.not_flushed(attempt.snapshot)
+            self._head.not_flushed()
             self._ingest.unstored = attempt.series + self._ingest.unstored
             self._ingest.unstored_metadata = attempt.metadata | self._ingest.unstored_metadata
 
     def _succeeded(self, attempt: _Attempt) -> None:
         self._head.flushed(attempt.snapshot)
+        self._tombstones.stored(attempt.deletions, attempt.gone)
         self.stored = attempt.position
 
     async def _collect(self) -> None:

@@ -7,7 +7,7 @@ DuckDB's NumPy scan turns every NaN into NULL.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -17,10 +17,11 @@ import duckdb
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.duckdb import write
+from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
-from promlike.storage.store import FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,18 @@ class DuckDBStore:
             await self._on_writer("check-point", self._checkpoint)
         return deleted
 
+    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+        await self._change("delete samples", lambda connection: write.delete_samples(connection, deletions))
+
     async def delete_series(self, refs: Int32) -> None:
         await self._change("delete series", lambda connection: write.delete_series(connection, refs))
+
+    async def clean(self) -> None:
+        await self._on_writer("check-point", self._checkpoint)
+
+    async def snapshot(self, folder: Path) -> None:
+        """A folder with one file of the same name, written in the writer's thread, so that nothing changes meanwhile."""
+        await self._on_writer(f"copy its file to {folder}", lambda: copy_database(self._path, folder, self._config))
 
     async def stats(self) -> StoreStats:
         stats = await self._read("count its samples", load_stats)

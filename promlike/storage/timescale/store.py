@@ -1,12 +1,14 @@
 """The `Store` on PostgreSQL, with or without TimescaleDB, through asyncpg."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from promlike.errors import StorageUnavailable
+from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.storage.store import FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
-from promlike.storage.timescale import metadata, partitions, read, series, write, writers
+from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
+from promlike.storage.timescale import delete, metadata, partitions, read, series, write, writers
 from promlike.storage.timescale.connection import Database, Timeouts
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
@@ -70,6 +72,9 @@ class TimescaleStore:
             stored = await writers.load_position(connection, writer)
             if stored is not None and (stored.segment, stored.offset) >= (batch.position.segment, batch.position.offset):
                 return  # the answer to an earlier commit was lost with the connection
+            await self._delete(connection, flush, batch.deletions)
+            if len(batch.gone):
+                await series.delete_series(connection, writer, ids, batch.gone)
             await series.write_series(connection, writer, ids, batch.new_series)
             await metadata.write_metadata(connection, batch.metadata)
             times = await write.write_chunks(connection, features, ids, iter(batch.chunks))
@@ -102,11 +107,31 @@ class TimescaleStore:
                 await partitions.drop_partitions(connection, "samples", cutoff_ms)
         return -1
 
+    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+        async with self._database.transaction("delete samples") as connection:
+            flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            await self._delete(connection, flush, deletions)
+
     async def delete_series(self, refs: Int32) -> None:
         async with self._database.transaction("delete series") as connection:
             await writers.begin_flush(connection, self._database.timeouts.statement_s)
             await series.delete_series(connection, self._writer, self._ids, refs)
 
+    async def clean(self) -> None:
+        async with self._database.connection("vacuum") as connection:
+            await delete.vacuum(connection)
+
+    async def snapshot(self, folder: Path) -> None:
+        """Refused: a database is copied by its own tools."""
+        raise BadRequest(
+            "snapshots are copies of the embedded store's file; copy the database with pg_dump, or the server with pg_basebackup"
+        )
+
     async def stats(self) -> StoreStats:
         async with self._database.connection("read statistics") as connection:
             return await read.load_stats(connection, timescale=self.features.timescale)
+
+    async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion]) -> None:
+        for each in deletions:
+            ids = self._ids.ids_of(each.refs)
+            await delete.delete_samples(connection, flush, ids[ids >= 0], each.start_ms, each.end_ms)
