@@ -48,7 +48,6 @@ class WebOptions:
     keepalive_seconds: float = 300.0
     enable_lifecycle: bool = False
     enable_admin_api: bool = False
-    search_max_limit: int = 10_000
     retention: str = "15d"
 
 

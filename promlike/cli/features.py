@@ -9,14 +9,7 @@ from promlike.promql.options import Features
 log = getLogger(__name__)
 
 ALWAYS_ON = frozenset(
-    {
-        "memory-snapshot-on-shutdown",
-        "promql-at-modifier",
-        "promql-duration-expr",
-        "promql-negative-offset",
-        "remote-write-receiver",
-        "search-api",
-    }
+    {"promql-at-modifier", "promql-negative-offset", "promql-duration-expr", "remote-write-receiver", "memory-snapshot-on-shutdown"}
 )
 """Features that are part of promlike without being asked for."""
 
@@ -42,6 +35,7 @@ NOT_HERE = frozenset(
         "otlp-native-delta-ingestion",
         "otlp-write-receiver",
         "promql-per-step-stats",
+        "search-api",
         "st-storage",
         "st-synthesis",
         "use-uncached-io",

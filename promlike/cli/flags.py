@@ -74,7 +74,6 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _text("web.page-title", "promlike", "Title of the status page."),
     _text("web.cors.origin", ".*", "Regular expression, fully anchored, of the origins that may call the API from a browser."),
     _flag(Kind.DURATION, "web.read-timeout", "5m", "How long an idle connection is kept."),
-    _flag(Kind.INTEGER, "web.search.max-limit", "10000", "The largest limit that a search may ask for; 0 means no limit."),
     _text("storage.tsdb.path", "data/", "Data folder: the write-ahead log and the embedded store."),
     _flag(Kind.DURATION, "storage.tsdb.retention.time", "15d", "How long samples are kept."),
     _text("storage.url", "", "Where samples are kept for good: duckdb:PATH (default: inside the data folder) or postgresql://…"),

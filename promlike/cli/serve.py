@@ -77,7 +77,6 @@ def server_options(flags: FlagValues) -> ServerOptions:
             keepalive_seconds=flags.duration_ms("web.read-timeout") / 1000,
             enable_lifecycle=flags.boolean("web.enable-lifecycle"),
             enable_admin_api=flags.boolean("web.enable-admin-api"),
-            search_max_limit=flags.integer("web.search.max-limit"),
             retention=flags.text("storage.tsdb.retention.time"),
         ),
     )

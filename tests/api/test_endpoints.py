@@ -286,6 +286,14 @@ async def test_life_cycle_needs_its_flag(client: Client, open_client: Client) ->
     assert open_client.calls == ["reload", "reload", "stop"]
 
 
+async def test_admin_calls_need_their_flag(client: Client, open_client: Client) -> None:
+    answer = await client.post("admin/tsdb/snapshot")
+    assert (answer["code"], answer["errorType"], answer["error"]) == (503, "unavailable", "admin APIs disabled")
+    status, body, _ = await open_client.request("POST", "/prom/api/v1/admin/tsdb/snapshot")
+    assert status == 422
+    assert orjson.loads(body)["error"] == "snapshot is not available in this version of promlike"
+
+
 async def test_only_health_is_answered_before_the_server_is_ready(client: Client) -> None:
     for phase, stopping in ((Phase.STARTING, None), (Phase.STOPPING, "true")):
         client.state.phase = phase
