@@ -18,16 +18,21 @@ from aiohttp import web
 from promlike import __version__
 from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
-from promlike.api.part_metrics import cache_metrics, remote_write_metrics, storage_metrics
+from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, storage_metrics
 from promlike.api.routes import build_application
 from promlike.cache.shared import SharedCache
 from promlike.config.load import builtin_config, load_config, to_yaml
 from promlike.config.root import Config
 from promlike.errors import BadRequest, ConfigError, PromlikeError
 from promlike.kernel import compile_kernels, uncached_kernels
+from promlike.model.blocks import Int32
+from promlike.model.clock import wall_clock_ms
 from promlike.model.labels import labels
 from promlike.model.url import shown_url
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
+from promlike.promql.cached.cache import ResultCache
+from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.ranges import SETTLED_MS, CachedRanges
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.parser import parse
@@ -57,6 +62,7 @@ class ServerOptions:
     data_dir: Path
     storage_url: str
     redis_url: str
+    result_cache_bytes: int
     storage_schema: str
     head_window_ms: int
     flush_interval_ms: int
@@ -179,12 +185,35 @@ class Server:
         port = sockets[0].getsockname()[1]
         outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"
         self._scrape = ScrapeService(config, self._storage, external_url=outside, listen_port=port)
+        self._results = ResultCache(options.result_cache_bytes)
+        self._ranges = self._cached_ranges()
         self._metrics = OwnMetrics()
+        self._metrics.add(partial(result_cache_metrics, self._results))
         self._metrics.add(lambda: storage_metrics(self._storage))
         self._metrics.add(lambda: remote_write_metrics(self._receiver.counters))
         self._metrics.add(self._scrape.metrics)
         if self._cache is not None:
             self._metrics.add(partial(cache_metrics, self._cache))
+
+    def _cached_ranges(self) -> CachedRanges:
+        """The result cache, told of what changes in the past."""
+        log = ChangeLog()
+        storage = self._storage
+
+        def changed(refs: Int32, start_ms: int, end_ms: int) -> None:
+            log.changed(storage.metrics_of(refs), start_ms, end_ms)
+
+        storage.changes.subscribe(changed, settled_ms=SETTLED_MS)
+        return CachedRanges(
+            self._engine,
+            self._options.query,
+            self._results,
+            log,
+            self._pool,
+            oldest_ms=lambda: storage.oldest_ms,
+            foreign_changes=storage.foreign_changes,
+            now_ms=wall_clock_ms,
+        )
 
     async def serve(self) -> None:
         """Start from top to bottom, wait for the end, stop from bottom to top."""
@@ -229,6 +258,7 @@ class Server:
         application = build_application(
             Api(
                 engine=self._engine,
+                ranges=self._ranges,
                 storage=self._storage,
                 scrape=self._scrape,
                 remote_read=self._remote_read,

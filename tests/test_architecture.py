@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"model"}),
     frozenset({"cache"}),
     frozenset({"storage", "config"}),
-    frozenset({"promql", "remote_write"}),
+    frozenset({"promql", "remote_write", "search"}),
     frozenset({"scrape", "remote_read"}),
     frozenset({"api", "process"}),
     frozenset({"app"}),

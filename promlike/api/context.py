@@ -9,6 +9,7 @@ from time import time
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.params import Params
 from promlike.model.labels import Labels
+from promlike.promql.cached.ranges import CachedRanges
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions
 from promlike.remote_read.service import RemoteRead
@@ -48,6 +49,7 @@ class WebOptions:
     keepalive_seconds: float = 300.0
     enable_lifecycle: bool = False
     enable_admin_api: bool = False
+    search_max_limit: int = 10_000
     retention: str = "15d"
 
 
@@ -56,6 +58,7 @@ class Api:
     """Everything an endpoint may use."""
 
     engine: Engine
+    ranges: CachedRanges
     storage: Storage
     scrape: ScrapeService
     remote_read: RemoteRead

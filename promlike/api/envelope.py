@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import orjson
@@ -14,9 +13,6 @@ GZIP_FROM = 1024
 
 OFF_LOOP_FROM = 64 * 1024
 """Larger bodies are compressed in a worker thread; smaller ones take less time than the switch."""
-
-STREAMED = "streamed"
-"""Where a request remembers the answer whose parts are being sent."""
 
 _ESCAPES = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "<>&\u2028\u2029")
 _GZIP = 16 + 15
@@ -32,6 +28,10 @@ class Answer:
     infos: tuple[str, ...] = ()
 
 
+NOTHING = Answer(data=())
+"""Answered as 204, without an envelope."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stream:
     """What an endpoint returns that sends its body in parts, as they are made. An error before the first part is answered as any other."""
@@ -39,6 +39,11 @@ class Stream:
     content_type: str
     parts: AsyncGenerator[bytes, None]
     content_encoding: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: self.content_type}
+        return headers | {hdrs.CONTENT_ENCODING: self.content_encoding} if self.content_encoding else headers
 
 
 def answer(data: object, *, warnings: tuple[str, ...] = ()) -> Answer:
@@ -60,7 +65,9 @@ def truncated(is_cut: bool) -> tuple[str, ...]:
 
 
 async def respond(request: web.Request, result: Answer) -> web.Response:
-    """200 with the envelope."""
+    """200 with the envelope, or 204 without data."""
+    if not result.data:
+        return web.Response(status=204)
     parts = [b'{"status":"success","data":', *result.data]
     if result.warnings:
         parts += [b',"warnings":', to_json(result.warnings)]
@@ -73,23 +80,6 @@ async def respond(request: web.Request, result: Answer) -> web.Response:
 async def respond_error(request: web.Request, status: int, error_type: str, message: str) -> web.Response:
     """The envelope of an error."""
     return await send(request, status, [to_json({"status": "error", "errorType": error_type, "error": message})])
-
-
-async def respond_stream(request: web.Request, stream: Stream) -> web.StreamResponse:
-    """200 with the parts. Raises what making the first of them raises; later the connection is cut, so that nobody takes it for the end."""
-    async with aclosing(stream.parts) as parts:
-        first = await anext(parts, b"")
-        headers = {hdrs.CONTENT_TYPE: stream.content_type}
-        if stream.content_encoding:
-            headers[hdrs.CONTENT_ENCODING] = stream.content_encoding
-        response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
-        request[STREAMED] = response
-        await response.write(first)
-        async for part in parts:
-            await response.write(part)
-        await response.write_eof()
-    return response
 
 
 async def send(request: web.Request, status: int, parts: Sequence[bytes], content_type: str = "application/json") -> web.Response:

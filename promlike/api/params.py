@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from math import copysign, floor, isfinite, modf
+from typing import TypeVar
 from urllib.parse import unquote_plus
 
 from aiohttp import web
@@ -25,6 +27,8 @@ MAX_TIME_MS = 9_200_000_000_000_000
 OPEN_ENDS = {"-292273086-05-16T16:47:06Z": -MAX_TIME_MS, "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS}
 """How Prometheus's client libraries write "from the beginning" and "to the end of time"."""
 
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
 _FORM = "application/x-www-form-urlencoded"
 _DIGITS = r"\d(?:_?\d)*"
 _NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII)
@@ -32,6 +36,11 @@ _HEX_NUMBER = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
+
+
+_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class Params:
@@ -103,6 +112,13 @@ class Params:
         except BadRequest as error:
             raise BadRequest(f"{name} must be a number") from error
 
+    def boolean(self, name: str) -> bool:
+        """True or false in Go's notation; false where it is missing."""
+        text = self.text(name)
+        if text and text not in (*_TRUE, *_FALSE):
+            raise InvalidParameter(name, f"unable to parse boolean: strconv.ParseBool: parsing {quote(text)}: invalid syntax")
+        return text in _TRUE
+
     def limit(self) -> int:
         """`limit`, 0 when there is none."""
         with parameter("limit"):
@@ -110,6 +126,37 @@ class Params:
         if limit < 0:
             raise InvalidParameter("limit", "limit must be non-negative")
         return limit
+
+    def whole(self, name: str, default: int) -> int:
+        """A whole number that is not negative."""
+        with parameter(name):
+            count = parse_integer(self.text(name) or str(default))
+        if count < 0:
+            raise InvalidParameter(name, f"{name} must be non-negative")
+        return count
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        text = self.text(name)
+        found = _number(text) if text else default
+        if found is None:
+            raise InvalidParameter(name, f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax")
+        return found
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """True or false, in all of Go's spellings."""
+        text = self.text(name)
+        if text and text not in _BOOLEANS:
+            raise InvalidParameter(name, f"strconv.ParseBool: parsing {quote(text)}: invalid syntax")
+        return _BOOLEANS[text] if text else default
+
+    def choice(self, name: str, default: E) -> E:
+        """One of the values of an enumeration."""
+        text = self.text(name)
+        known = [kind.value for kind in type(default)]
+        if text and text not in known:
+            raise InvalidParameter(name, f"not supported value {quote(text)}, {' or '.join(known)} is needed")
+        return type(default)(text) if text else default
 
     def grid(self) -> StepGrid:
         """`start`, `end` and `step` of a range query."""

@@ -6,6 +6,7 @@ from dataclasses import fields
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from promlike.cache.shared import SharedCache
+from promlike.promql.cached.cache import ResultCache
 from promlike.remote_write.receiver import ReceiverCounters
 from promlike.storage.storage import Storage
 
@@ -43,6 +44,22 @@ def cache_metrics(cache: SharedCache) -> Iterable[Metric]:
         "promlike_cache_up", "Whether the second-level cache is used; not for a while after a failure.", value=cache.is_up
     )
     yield from _fields(cache.counters, "promlike_cache_", "Counted by the second-level cache.")
+
+
+def result_cache_metrics(cache: ResultCache) -> Iterable[Metric]:
+    """Totals of the result cache of range queries; its hit ratio is that of the last two of the steps."""
+    counters = cache.counters
+    queries = CounterMetricFamily("promlike_result_cache_queries", "Range queries by what the cache had of them.", labels=["found"])
+    for found in ("whole", "partial", "missed", "uncacheable", "bypassed"):
+        queries.add_metric([found], getattr(counters, found))
+    yield queries
+    yield CounterMetricFamily("promlike_result_cache_steps", "Steps of range queries.", value=counters.steps)
+    yield CounterMetricFamily("promlike_result_cache_hit_steps", "Steps that came from the cache.", value=counters.cached_steps)
+    yield CounterMetricFamily("promlike_result_cache_evictions", "Answers that had to make room.", value=counters.evicted)
+    yield CounterMetricFamily("promlike_result_cache_invalidations", "Answers that changed samples cut short.", value=counters.invalidated)
+    yield GaugeMetricFamily("promlike_result_cache_entries", "Answers kept.", value=len(cache))
+    yield GaugeMetricFamily("promlike_result_cache_bytes", "Bytes of answers kept.", value=cache.bytes)
+    yield GaugeMetricFamily("promlike_result_cache_limit_bytes", "Bytes that may be kept.", value=cache.max_bytes)
 
 
 def _fields(counters: object, prefix: str, text: str) -> Iterable[Metric]:

@@ -77,6 +77,7 @@ def _stats(stats: QueryStats, times_ms: Sequence[int], *, per_step: bool) -> dic
         },
         "samples": ({"totalQueryableSamplesPerStep": counts} if counts else {})
         | {"totalQueryableSamples": stats.total_samples, "peakSamples": stats.peak_samples},
+        "resultCache": {"steps": stats.steps, "cachedSteps": stats.cached_steps, "hitRatio": _number(stats.cached_steps / stats.steps)},
     }
 
 

@@ -16,7 +16,7 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
     stats = params.text("stats")
     resolution_ms = params.resolution_ms()
     with api.deadline(params) as deadline, parameter("query"):
-        result = await api.engine.range(
+        result = await api.ranges.range(
             api.storage,
             params.text("query"),
             grid,
@@ -25,6 +25,7 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
             lookback_ms=lookback_ms,
             with_stats=bool(stats),
             resolution_ms=resolution_ms,
+            use_cache=not params.boolean("nocache"),
         )
     api.metrics.queries.observe(result.stats)
     return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist())

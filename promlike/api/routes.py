@@ -5,6 +5,7 @@ Endpoints return data or raise; only here is an error caught, logged when it is 
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from logging import getLogger
 from posixpath import normpath
 from time import perf_counter
@@ -14,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from promlike.api import admin, lifecycle, status
 from promlike.api.context import Api
-from promlike.api.envelope import STREAMED, Answer, Stream, respond, respond_error, respond_stream
+from promlike.api.envelope import Answer, Stream, respond, respond_error
 from promlike.api.errors import status_of
 from promlike.api.features import features
 from promlike.api.federate import federate
@@ -31,6 +32,7 @@ from promlike.api.query_exemplars import query_exemplars
 from promlike.api.query_range import query_range
 from promlike.api.read import read
 from promlike.api.rules import alertmanagers, alerts, rules
+from promlike.api.search import search_label_names, search_label_values, search_metric_names
 from promlike.api.series import series
 from promlike.api.server_metrics import server_metrics
 from promlike.api.targets import scrape_pools, targets, targets_metadata
@@ -38,7 +40,7 @@ from promlike.api.tsdb_status import tsdb
 
 log = getLogger(__name__)
 
-Endpoint = Callable[[Api, Params, web.Request], Awaitable[Answer]]
+Endpoint = Callable[[Api, Params, web.Request], Awaitable[Answer | Stream]]
 PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.Response | Stream]]
 
 MAX_FORM_BYTES = 32 << 20
@@ -55,6 +57,9 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET POST", "series", series),
     ("GET POST", "labels", labels),
     ("GET POST", "label/{name}/values", label_values),
+    ("GET POST", "search/metric_names", search_metric_names),
+    ("GET POST", "search/label_names", search_label_names),
+    ("GET POST", "search/label_values", search_label_values),
     ("GET", "metadata", metadata),
     ("GET", "targets", targets),
     ("GET", "targets/metadata", targets_metadata),
@@ -68,7 +73,9 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "status/flags", status.flags),
     ("GET", "status/runtimeinfo", status.runtimeinfo),
     ("GET", "status/tsdb", tsdb),
-    ("POST PUT", "admin/tsdb/{action}", admin.admin),
+    ("POST PUT", "admin/tsdb/delete_series", admin.delete_series),
+    ("POST PUT", "admin/tsdb/clean_tombstones", admin.clean_tombstones),
+    ("POST PUT", "admin/tsdb/snapshot", admin.snapshot),
 )
 """Under /api/v1, served once the server is ready."""
 
@@ -125,7 +132,8 @@ def _answering(api: Api, endpoint: Endpoint, *, when_ready: bool = True) -> Hand
         if waiting is not None:
             return waiting
         try:
-            return await respond(request, await endpoint(api, await read_params(request), request))
+            found = await endpoint(api, await read_params(request), request)
+            return await _respond_stream(request, found) if isinstance(found, Stream) else await respond(request, found)
         except web.HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
@@ -141,25 +149,34 @@ async def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
     return await respond_error(request, code, error_type, str(error) or type(error).__name__)
 
 
-def _cut_off(request: web.Request, error: Exception) -> web.StreamResponse | None:
-    """The answer that was under way when the error came; its connection is closed before the end."""
-    begun: web.StreamResponse | None = request.get(STREAMED)
-    if begun is not None:
-        log.error("request failed while its answer was sent", exc_info=error, extra={"path": request.path})
-        if request.transport is not None:
-            request.transport.close()
-    return begun
+async def _respond_stream(request: web.Request, stream: Stream) -> web.StreamResponse:
+    """200 with the parts. Raises what making the first of them raises; later the connection is cut, so that nobody takes it for the end."""
+    async with aclosing(stream.parts) as parts:
+        first = await anext(parts, b"")
+        response = web.StreamResponse(headers=stream.headers)
+        await response.prepare(request)
+        try:
+            await response.write(first)
+            async for part in parts:
+                await response.write(part)
+            await response.write_eof()
+        except Exception as error:
+            if not isinstance(error, ConnectionError):
+                log.error("request failed while its answer was sent", exc_info=error, extra={"path": request.path})
+            if request.transport is not None:
+                request.transport.close()
+    return response
 
 
 def _plain(api: Api, endpoint: PlainEndpoint) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             found = await endpoint(api, request)
-            return await respond_stream(request, found) if isinstance(found, Stream) else found
+            return await _respond_stream(request, found) if isinstance(found, Stream) else found
         except web.HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - as above, in plain text
-            return _cut_off(request, error) or web.Response(status=status_of(error)[0], text=f"{error}\n")
+            return web.Response(status=status_of(error)[0], text=f"{error}\n")
 
     return handle
 

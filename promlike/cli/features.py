@@ -9,7 +9,14 @@ from promlike.promql.options import Features
 log = getLogger(__name__)
 
 ALWAYS_ON = frozenset(
-    {"promql-at-modifier", "promql-negative-offset", "promql-duration-expr", "remote-write-receiver", "memory-snapshot-on-shutdown"}
+    {
+        "memory-snapshot-on-shutdown",
+        "promql-at-modifier",
+        "promql-duration-expr",
+        "promql-negative-offset",
+        "remote-write-receiver",
+        "search-api",
+    }
 )
 """Features that are part of promlike without being asked for."""
 
@@ -35,7 +42,6 @@ NOT_HERE = frozenset(
         "otlp-native-delta-ingestion",
         "otlp-write-receiver",
         "promql-per-step-stats",
-        "search-api",
         "st-storage",
         "st-synthesis",
         "use-uncached-io",

@@ -47,6 +47,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         listen=flags.lists["web.listen-address"],
         data_dir=data_dir,
         storage_url=flags.text("storage.url") or f"duckdb:{data_dir / 'promlike.duckdb'}",
+        result_cache_bytes=flags.bytes("query.cache-size"),
         redis_url=flags.text("cache.redis-url"),
         storage_schema=_schema(flags.text("storage.schema")),
         head_window_ms=flags.duration_ms("storage.head-window"),
@@ -77,6 +78,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
             keepalive_seconds=flags.duration_ms("web.read-timeout") / 1000,
             enable_lifecycle=flags.boolean("web.enable-lifecycle"),
             enable_admin_api=flags.boolean("web.enable-admin-api"),
+            search_max_limit=flags.integer("web.search.max-limit"),
             retention=flags.text("storage.tsdb.retention.time"),
         ),
     )

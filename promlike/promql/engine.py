@@ -12,6 +12,7 @@ import numpy as np
 
 from promlike.errors import BadRequest, QueryTimeout, SelectionChanged
 from promlike.model.blocks import SampleBlock, StepGrid
+from promlike.model.labels import METRIC_NAME
 from promlike.promql import ast
 from promlike.promql.annotations import Annotations
 from promlike.promql.budget import SAMPLE_BYTES, Budget
@@ -19,6 +20,7 @@ from promlike.promql.check import value_type
 from promlike.promql.context import Chunks, QueryWindow
 from promlike.promql.execute import dispatch
 from promlike.promql.execution import Execution
+from promlike.promql.names import NAME_LABELS
 from promlike.promql.options import Deadline, EngineOptions
 from promlike.promql.outcome import instant_outcome, range_outcome
 from promlike.promql.parser import parse
@@ -27,10 +29,12 @@ from promlike.promql.result import QueryResult, QueryStats
 from promlike.promql.sampling import count_samples
 from promlike.promql.shape import Shape
 from promlike.promql.timing import Timing
-from promlike.storage.store import Queryable, Selection, SelectRequest
+from promlike.storage.store import Queryable, Selection, SelectRequest, SeriesBlock
 
 PARSED_AT_ONCE = 4096
 """Longer texts are parsed in a worker, so that they do not hold up the event loop."""
+
+_TYPED = frozenset(NAME_LABELS) - {METRIC_NAME}
 
 _IN_MESSAGES = {ast.ValueType.STRING: "string", ast.ValueType.MATRIX: "range vector"}
 
@@ -215,8 +219,15 @@ class Engine:
             total_samples=sum(per_step) if query.with_stats else total,
             peak_samples=run.budget.peak,
             samples_per_step=per_step,
+            steps=query.grid.count,
         )
-        return QueryResult(value=outcome, warnings=run.annotations.warnings, infos=run.annotations.infos, stats=stats)
+        return QueryResult(
+            value=outcome,
+            warnings=run.annotations.warnings,
+            infos=run.annotations.infos,
+            stats=stats,
+            repeatable=run.repeatable and not any(_may_differ_by_range(block) for block in selection.blocks),
+        )
 
     def _execution(self, query: _Query, selection: Selection) -> Execution:
         return Execution(
@@ -231,3 +242,8 @@ class Engine:
             budget=Budget(max_samples=self._options.max_samples, max_bytes=self._options.max_bytes),
             fetched=dict(zip(query.requests, selection.blocks, strict=True)),
         )
+
+
+def _may_differ_by_range(block: SeriesBlock) -> bool:
+    """Types and units go with the name, so series that differ in them alone become one; a tier is chosen by what is asked for in all."""
+    return block.tier is not None or not _TYPED.isdisjoint(block.labels.names)

@@ -36,6 +36,8 @@ class Execution:
     deadline: Deadline
     budget: Budget
     fetched: Mapping[SelectRequest, SeriesBlock]
+    repeatable: bool = True
+    """See `QueryResult.repeatable`."""
     _memory: dict[tuple[int, StepGrid], Value] = field(default_factory=dict)
 
     def evaluate(self, expr: ast.Expr, grid: StepGrid) -> Value:

@@ -12,7 +12,7 @@ from promlike.promql import ast
 from promlike.promql.calls.number_text import format_g
 from promlike.promql.execution import Execution
 from promlike.promql.grouping import Grouping
-from promlike.promql.kernels.aggregate import select_extreme, select_first
+from promlike.promql.kernels.aggregate import has_ties, select_extreme, select_first
 from promlike.promql.vector import VectorValue
 
 INT64_LIMIT = 2.0**63
@@ -38,6 +38,8 @@ def pick(run: Execution, node: ast.Aggregate, param: Float64, operand: Callable[
             select_extreme(block.values, block.present, order, starts, limits, sign, low, high, chosen, position)
 
     run.map_rows(part, len(limits), block.values.size)
+    if node.op != "limitk" and run.repeatable:
+        run.repeatable = not has_ties(block.values, block.present, chosen, order, starts, sign)
     picked = VectorValue(labels=vector.labels, block=StepBlock(values=block.values, present=chosen), drop_name=vector.drop_name)
     if len(param) == 1 and node.op != "limitk":
         return picked.take(_ranked(block.values[:, 0] * sign, chosen[:, 0], grouping, position))

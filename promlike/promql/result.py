@@ -40,7 +40,9 @@ Value = Matrix | Vector | Scalar | String
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryStats:
-    """`stats=all`: seconds spent in each phase, samples read in all and held at the peak, samples read a step."""
+    """`stats=all`: seconds spent in each phase, samples read in all and held at the peak, samples read a step; at how many
+    steps the query was evaluated, and how many of them came from the cache.
+    """
 
     parse_seconds: float
     queue_seconds: float
@@ -49,13 +51,20 @@ class QueryStats:
     total_samples: int
     peak_samples: int
     samples_per_step: tuple[int, ...] = ()
+    steps: int = 1
+    cached_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QueryResult:
-    """A value and its annotations, in order of first occurrence without duplicates, each text as Prometheus writes it."""
+    """A value and its annotations, in order of first occurrence without duplicates, each text as Prometheus writes it.
+
+    `repeatable` false: what was answered at a step may have to do with other steps, because the order of series decided, as between equal
+    values of topk, or because a rollup tier was read, which is chosen for all steps together.
+    """
 
     value: Value
     warnings: tuple[str, ...]
     infos: tuple[str, ...]
     stats: QueryStats
+    repeatable: bool = True

@@ -17,6 +17,7 @@ class StorageCounters:
     series_created: int = 0
     series_removed: int = 0
     series_rejected: Counter[RejectReason] = field(default_factory=Counter)
+    deletions: int = 0
     wal_replayed_records: int = 0
     wal_torn_bytes: int = 0
     wal_corruptions: int = 0
@@ -31,5 +32,3 @@ class StorageCounters:
     retention_runs: int = 0
     retention_failures: int = 0
     retention_deleted: int = 0
-    view_failures: int = 0
-    views_refreshed: int = 0

@@ -13,7 +13,8 @@ PORTION_SAMPLES = 65_536
 class DeferredSamples:
     """The samples that were counted, read when they are asked for. Implements `Samples`.
 
-    The head held all of them when they were counted; a read raises SelectionChanged when meanwhile it does not any more.
+    The head held all of them when they were counted; a read raises SelectionChanged when meanwhile it does not any more, or when something
+    was deleted, so that no answer is made half of what was before.
     """
 
     __slots__ = ("_counted", "_head", "count", "portion")
@@ -39,4 +40,6 @@ class DeferredSamples:
         found = self._head.read(counted.refs, *counted.bounds, parallel=parallel)
         if (found.covered_ms > np.maximum(counted.covered_ms, counted.bounds[0])).any():
             raise SelectionChanged("samples were flushed from the head while a query was about to read them")
+        if self._head.deletions != counted.deletions:
+            raise SelectionChanged("samples were deleted while a query was about to read them")
         return found.samples

@@ -17,7 +17,8 @@ from promlike.storage.head_snapshot import HeadSnapshot
 from promlike.storage.ingest import Ingest
 from promlike.storage.memory import release_freed
 from promlike.storage.options import StorageOptions
-from promlike.storage.store import FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal import WalCommitter
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class _Attempt:
     snapshot: HeadSnapshot
     series: list[int]
     metadata: dict[str, Metadata]
+    deletions: tuple[Deletion, ...]
+    gone: Int32
     position: WalPosition
 
 
@@ -47,21 +50,21 @@ class Flusher:
         options: StorageOptions,
         head: Head,
         ingest: Ingest,
+        tombstones: Tombstones,
         wal: WalCommitter,
         store: Store,
         counters: StorageCounters,
         now_ms: Callable[[], int],
         stored: WalPosition | None,
-        on_flush: Callable[[], None],
     ) -> None:
         self._options = options
         self._head = head
         self._ingest = ingest
+        self._tombstones = tombstones
         self._wal = wal
         self._store = store
         self._counters = counters
         self._now_ms = now_ms
-        self._on_flush = on_flush
         self.stored = stored
         """The position of the last flush that is known to be in the store."""
         self._unknown: _Attempt | None = None
@@ -117,7 +120,6 @@ class Flusher:
         self._counters.flush_seconds += seconds
         self._counters.last_flush_seconds = seconds
         log.debug("flushed %d samples and %d new series in %.3f s", samples, len(attempt.series), seconds)
-        self._on_flush()
         await self._collect()
         self._counters.wal_segments_dropped += await self._wal.drop_before(attempt.position.segment)
         await asyncio.to_thread(release_freed)
@@ -132,7 +134,12 @@ class Flusher:
         """Fix what this flush stores. Nothing is awaited, so position, series and samples fit each other."""
         ingest = self._ingest
         attempt = _Attempt(
-            snapshot=self._head.snapshot(), series=ingest.unstored, metadata=ingest.unstored_metadata, position=self._wal.applied
+            snapshot=self._head.snapshot(),
+            series=ingest.living(ingest.unstored) if self._tombstones.gone else ingest.unstored,
+            metadata=ingest.unstored_metadata,
+            deletions=self._tombstones.current,
+            gone=ingest.dead(self._tombstones.gone),
+            position=self._wal.applied,
         )
         ingest.unstored, ingest.unstored_metadata = [], {}
         return attempt
@@ -151,6 +158,8 @@ class Flusher:
                     late_values=late.values,
                     position=attempt.position,
                     metadata=list(attempt.metadata.values()),
+                    deletions=attempt.deletions,
+                    gone=attempt.gone,
                 )
             )
         except BaseException:
@@ -169,12 +178,13 @@ class Flusher:
         if position == attempt.position:
             self._succeeded(attempt)
         else:
-            self._head.not_flushed(attempt.snapshot)
+            self._head.not_flushed()
             self._ingest.unstored = attempt.series + self._ingest.unstored
             self._ingest.unstored_metadata = attempt.metadata | self._ingest.unstored_metadata
 
     def _succeeded(self, attempt: _Attempt) -> None:
         self._head.flushed(attempt.snapshot)
+        self._tombstones.stored(attempt.deletions, attempt.gone)
         self.stored = attempt.position
 
     async def _collect(self) -> None:

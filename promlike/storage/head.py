@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock, StepGrid
 from promlike.storage import head_kernels as kernels
+from promlike.storage.deletion_kernels import delete_from_chains
 from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
 from promlike.storage.head_snapshot import HeadSnapshot, LatePart
 from promlike.storage.memory import reserve
@@ -51,7 +52,7 @@ class HeadRead:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeadCount:
     """The samples that `refs int32[S]` had between the bounds at one moment: how many (`counts int64[S]`), and from where on (exclusive)
-    that is everything (`covered_ms int64[S]`); with what it takes to read them later.
+    that is everything (`covered_ms int64[S]`); with what it takes to read them later. `deletions`: how many there had been before.
     """
 
     refs: Int32
@@ -60,6 +61,7 @@ class HeadCount:
     counts: Int64
     covered_ms: Int64
     bounds: tuple[Int64, Int64]
+    deletions: int
 
     def take(self, rows: Bool | slice) -> "HeadCount":
         """Some of the series."""
@@ -70,6 +72,7 @@ class HeadCount:
             counts=self.counts[rows],
             covered_ms=self.covered_ms[rows],
             bounds=self.bounds,
+            deletions=self.deletions,
         )
 
 
@@ -88,7 +91,10 @@ class Head:
         self._published = cast(Int64, reserve((MAX_SERIES,), np.int64))
         self._version = cast(Int64, reserve((MAX_SERIES,), np.int64))
         self.last_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
-        """The newest time of each series, stored or not."""
+        """The newest time that each series ever had, stored or not: what is not after it is late. See also `newest_ms`."""
+        self._cut_at_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        self._cut_to_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        """What a deletion left as the newest time of a series (MIN_TIME: nothing), for as long as `last_ms` is `_cut_at_ms`."""
         self.first_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
         """A time at or before the oldest of each series, stored or not."""
         self.covered_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
@@ -101,6 +107,8 @@ class Head:
         self._series = 0
         self._prepared = 0
         self._late: list[LatePart] = []
+        self._lent: list[LatePart] = []
+        """The late samples of the snapshot that is being stored, to have them again if that fails."""
         self._pinned = cast("NDArray[np.uint8]", reserve((MAX_SERIES,), np.uint8))
         """Series with late samples that the store has not: their blocks must stay, or queries would see the old values meanwhile."""
         self._readers: dict[int, int] = {}
@@ -109,6 +117,8 @@ class Head:
         self._limbo: list[tuple[int, Int32]] = []
         self._threads = threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="head")
+        self.deletions = 0
+        """How many deletions there were; rises before one changes anything."""
         self.unflushed = 0
         """Samples appended since the last flush that was stored, late ones included."""
 
@@ -132,6 +142,7 @@ class Head:
             low, high = self._prepared, min((ref // _SERIES_STEP + 1) * _SERIES_STEP, MAX_SERIES)
             for column, empty in (
                 (self.last_ms, MIN_TIME),
+                (self._cut_at_ms, MAX_TIME),
                 (self.first_ms, MAX_TIME),
                 (self.covered_ms, MIN_TIME),
                 (self.flushed_ms, MIN_TIME),
@@ -227,6 +238,7 @@ class Head:
                 outcome,
             )
             kernels.publish(refs, self._work, self._published)
+        np.maximum.at(self._cut_to_ms, refs, ts_ms)
         stored = (outcome != kernels.DUPLICATE) & (ts_ms <= self._flushing_ms[refs])
         if stored.any():
             self._late.append((refs[stored], ts_ms[stored], bits[stored]))
@@ -273,10 +285,19 @@ class Head:
         counts = np.empty(len(refs), np.int64)
         with self._reading():
             for attempt in range(MOST_ATTEMPTS):
+                deletions = self.deletions
                 version, covered, heads = self._version[refs], self.covered_ms[refs], self._published[refs]
                 kernels.count_samples(heads, *bounds, self._deltas, self._links, counts)
                 if not (version & 1).any() and np.array_equal(version, self._version[refs]):
-                    return HeadCount(refs=refs, heads=heads, versions=version, counts=counts, covered_ms=covered, bounds=bounds)
+                    return HeadCount(
+                        refs=refs,
+                        heads=heads,
+                        versions=version,
+                        counts=counts,
+                        covered_ms=covered,
+                        bounds=bounds,
+                        deletions=deletions,
+                    )
                 _pause(attempt)
         raise StorageUnavailable("the head kept changing while it was read")
 
@@ -372,12 +393,12 @@ class Head:
         series = self._series
         flushed = self.flushed_ms[:series].copy()
         self._flushing_ms[:series] = self.last_ms[:series]
-        late, self._late = self._late, []
+        self._lent, self._late = self._late, []
         return HeadSnapshot(
             series=series,
             flushed_ms=flushed,
             upto_ms=self._flushing_ms[:series].copy(),
-            late_parts=late,
+            late_parts=list(self._lent),
             unflushed=self.unflushed,
         )
 
@@ -393,11 +414,12 @@ class Head:
             self._pinned[refs] = 0
         for refs, _, _ in self._late:
             self._pinned[refs] = 1
+        self._lent = []
         self.unflushed -= snapshot.unflushed
 
-    def not_flushed(self, snapshot: HeadSnapshot) -> None:
-        """The snapshot could not be stored: its late samples wait for the next flush, before newer ones."""
-        self._late = snapshot.late_parts + self._late
+    def not_flushed(self) -> None:
+        """The last snapshot could not be stored: its late samples wait for the next flush, before newer ones."""
+        self._lent, self._late = [], self._lent + self._late
 
     def collect(self, ref_from: int, ref_to: int, cutoff_ms: int) -> int:
         """Drop the blocks of refs in [ref_from, ref_to) whose samples are all stored and <= cutoff; returns how many blocks."""
@@ -410,10 +432,51 @@ class Head:
         with self._changing(changed):
             count = kernels.cut_chains(ref_from, ref_to, cuts, self._work, self.covered_ms, *chains, freed)
             kernels.publish(changed, self._work, self._published)
-        self._epoch += 1
-        self._limbo.append((self._epoch, freed[:count].copy()))
-        self._release()
+        self._retire(freed[:count].copy())
         return count
+
+    def newest_ms(self, refs: Int32 | slice) -> Int64:
+        """The newest time that each of these series may have, int64[S]; MIN_TIME when it surely has no sample."""
+        last_ms = self.last_ms[refs]
+        return np.where(self._cut_at_ms[refs] == last_ms, self._cut_to_ms[refs], last_ms)
+
+    def may_be_stored(self, refs: Int32, start_ms: int, end_ms: int) -> Bool:
+        """Which of the series (bool[S]) may have samples in (start, end] in the store, or in a snapshot that is on its way there."""
+        return (self._flushing_ms[refs] > start_ms) & (self.first_ms[refs] <= end_ms)
+
+    def delete(self, refs: Int32, start_ms: int, end_ms: int) -> None:
+        """Take away the samples of `refs int32[S]`, each standing there once, in (start, end]. The store is somebody else's concern."""
+        self.deletions += 1
+        newest_left = np.empty(len(refs), np.int64)
+        freed = np.empty(int(self._pool[0]), np.int32)
+        chains = (self._deltas, self._bits, self._links, self._work)
+        with self._changing(refs):
+            blocks, removed = delete_from_chains(refs, start_ms, end_ms, self._flushing_ms, *chains, freed, newest_left)
+            kernels.publish(refs, self._work, self._published)
+        self._retire(freed[:blocks].copy())
+        self._narrow(refs, start_ms, end_ms, newest_left)
+        self.unflushed -= removed
+        self._late = [_outside(part, refs, start_ms, end_ms) for part in self._late]
+        self._lent = [_outside(part, refs, start_ms, end_ms) for part in self._lent]
+        self._pinned[refs] = 0
+        for part in (*self._late, *self._lent):
+            self._pinned[part[0]] = 1
+
+    def _narrow(self, refs: Int32, start_ms: int, end_ms: int, newest_left: Int64) -> None:
+        """Bring the bounds of series in after a deletion that left `newest_left int64[S]` in their chains."""
+        first, newest = self.first_ms[refs], self.newest_ms(refs)
+        older = np.minimum(start_ms, self.covered_ms[refs])  # up to here the store may have more than the chains
+        left = np.maximum(newest_left, np.where(first <= older, older, MIN_TIME))
+        ended = refs[(newest > start_ms) & (newest <= end_ms)]
+        self._cut_to_ms[ended] = left[(newest > start_ms) & (newest <= end_ms)]
+        self._cut_at_ms[ended] = self.last_ms[ended]
+        self.first_ms[refs[(first > start_ms) & (first <= end_ms)]] = end_ms + 1
+
+    def _retire(self, blocks: Int32) -> None:
+        """Blocks that are in no chain any more are free once no reader walks them."""
+        self._epoch += 1
+        self._limbo.append((self._epoch, blocks))
+        self._release()
 
     def _release(self) -> None:
         """Give collected blocks back that no reader can still be walking."""
@@ -427,3 +490,10 @@ class Head:
 
 def _pause(attempt: int) -> None:
     time.sleep(0 if attempt < 10 else 0.001)
+
+
+def _outside(part: LatePart, refs: Int32, start_ms: int, end_ms: int) -> LatePart:
+    """Late samples without those of `refs int32[S]` in (start, end]."""
+    part_refs, ts_ms, bits = part
+    keep = (ts_ms <= start_ms) | (ts_ms > end_ms) | ~np.isin(part_refs, refs)
+    return part_refs[keep], ts_ms[keep], bits[keep]

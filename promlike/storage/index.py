@@ -234,6 +234,10 @@ class SeriesIndex:
         """The values that the series of `refs int32[S]` give a label, sorted."""
         return sorted(self.symbols.text(symbol) for symbol in np.unique(self.column(name, refs)).tolist() if symbol)
 
+    def metrics_of(self, refs: Int32) -> list[str]:
+        """The metric names of the series of `refs int32[S]`, each once; "" for series without one."""
+        return [self.symbols.text(symbol) for symbol in np.unique(self.column(METRIC_NAME, refs)).tolist()]
+
     def values_where(self, name: str, wanted: Bool) -> list[str]:
         """The values that the series with `wanted bool[count]` give a label, sorted; reads the postings instead of all labels."""
         postings = self.postings(name, len(wanted))

@@ -1,7 +1,7 @@
 """The way in: series and samples through limits and WAL into the head."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TypeVar
@@ -93,25 +93,36 @@ class Ingest:
         self._wal.check_room()
         self._head.check_room(len(refs))
         self._revive_all(refs)
-        done: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()
         flight = next(self._flights)
         self._in_flight[flight] = refs
 
-        def apply() -> None:
+        def apply() -> AppendResult:
             del self._in_flight[flight]
+            return self.apply(refs, ts_ms, values)
+
+        return await self.logged(encode_samples(refs, ts_ms, values), apply, failed=lambda: self._in_flight.pop(flight))
+
+    async def logged(self, record: bytes, apply: Callable[[], T], failed: Callable[[], object] = lambda: None) -> T:
+        """Write a record; once it is on disk, call `apply`, in the order of the log, and return what that returns.
+
+        Raises StorageUnavailable when the WAL cannot take it; `failed` is called then instead.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def applying() -> None:
             try:
-                result = self.apply(refs, ts_ms, values)
+                result = apply()
             except PromlikeError as error:
                 _fail(done, error)
             else:
                 if not done.done():
                     done.set_result(result)
 
-        def failed(error: OSError) -> None:
-            del self._in_flight[flight]
-            _fail(done, _not_written(error))
+        def failing(error: OSError) -> None:
+            failed()
+            _fail(done, StorageUnavailable(f"the WAL cannot be written: {error}"))
 
-        self._submit(encode_samples(refs, ts_ms, values), apply, failed)
+        self._submit(record, applying, failing)
         return await done
 
     def in_flight(self) -> Int32:
@@ -121,18 +132,9 @@ class Ingest:
     async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
         """See `SampleSink.set_metadata`."""
         changed = [entry for entry in metadata if self.metadata.get(entry.metric) != entry]
-        if not changed:
-            return
-        self._wal.check_room()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def apply() -> None:
-            self.apply_metadata(changed)
-            if not done.done():
-                done.set_result(None)
-
-        self._submit(encode_metadata(changed), apply, lambda error: _fail(done, _not_written(error)))
-        await done
+        if changed:
+            self._wal.check_room()
+            await self.logged(encode_metadata(changed), lambda: self.apply_metadata(changed))
 
     def apply(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         """Put samples that are in the WAL into the head."""
@@ -163,6 +165,17 @@ class Ingest:
     def records(self, refs: Sequence[int]) -> Iterator[SeriesRecord]:
         """These series, one after the other. From any thread."""
         return (SeriesRecord(ref=ref, labels=self._index.labels_of(ref)) for ref in refs)
+
+    def living(self, refs: Collection[int]) -> list[int]:
+        """Those of the series that are in the index."""
+        array = np.array(list(refs), np.int32)
+        found: list[int] = array[self._index.alive[array]].tolist()
+        return found
+
+    def dead(self, refs: Collection[int]) -> Int32:
+        """Those of the series that were removed from the index: int32[S], ascending."""
+        array = np.array(sorted(refs), np.int32)
+        return array[~self._index.alive[array]]
 
     def _submit(self, data: bytes, apply: Callable[[], None], failed: Callable[[OSError], None]) -> None:
         """Queue a record behind the series it may need; both are written together or not at all."""
@@ -235,10 +248,6 @@ def _utc(ms: int) -> str:
         return (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
     except OverflowError:
         return f"{ms} ms"
-
-
-def _not_written(error: OSError) -> StorageUnavailable:
-    return StorageUnavailable(f"the WAL cannot be written: {error}")
 
 
 def _fail(done: asyncio.Future[T], error: Exception) -> None:

@@ -90,7 +90,7 @@ class LabelLookup:
         """Which of the first `count` refs are living and have a first and last time that meet (start, end]: bool[count]."""
         oldest = self._oldest_ms()
         start = oldest - 1 if start_ms is None else max(start_ms, oldest - 1)
-        seen: Bool = self._index.alive[:count] & (self._head.last_ms[:count] > start)
+        seen: Bool = self._index.alive[:count] & (self._head.newest_ms(slice(count)) > start)
         if end_ms is not None:
             seen &= self._head.first_ms[:count] <= end_ms
         return seen

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promlike.errors import TooManySamples
+from promlike.errors import StorageUnavailable, TooManySamples
 from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
 from promlike.model.frame import SymbolScope
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
 from promlike.storage.index import SelectedSeries, SeriesIndex
 from promlike.storage.merge import merge_blocks
-from promlike.storage.store import Selection, SelectRequest, SeriesBlock, Store
+from promlike.storage.store import Deletion, Selection, SelectRequest, SeriesBlock, Store
+from promlike.storage.tombstones import Tombstones, without_deleted
 
 DIRECT_SERIES = 2048
 DIRECT_SAMPLES = 100_000
@@ -22,6 +23,7 @@ DIRECT_SAMPLES = 100_000
 
 DEFERRED_SAMPLES = 400_000
 """From this many samples on, those that the head holds are read portion by portion while the query is evaluated."""
+MOST_ATTEMPTS = 10
 NO_ROWS: Int64 = np.empty(0, np.int64)
 
 
@@ -52,10 +54,13 @@ class _Part:
 class Querier:
     """The Queryable of storage. `oldest_ms()` is the time before which retention lets nothing be seen."""
 
-    def __init__(self, index: SeriesIndex, head: Head, store: Store, oldest_ms: Callable[[], int], *, threads: int = 4) -> None:
+    def __init__(
+        self, index: SeriesIndex, head: Head, store: Store, tombstones: Tombstones, oldest_ms: Callable[[], int], *, threads: int = 4
+    ) -> None:
         self._index = index
         self._head = head
         self._store = store
+        self._tombstones = tombstones
         self._oldest_ms = oldest_ms
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="select")
 
@@ -63,7 +68,16 @@ class Querier:
         self._executor.shutdown(wait=True)
 
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
-        """See `Queryable.select`."""
+        """See `Queryable.select`. All of the answer is from before a deletion, or all from after it."""
+        for _ in range(MOST_ATTEMPTS):
+            deletions = self._head.deletions
+            selection = await self._select(requests, max_samples)
+            if deletions == self._head.deletions:
+                return selection
+        raise StorageUnavailable(f"samples were deleted during each of {MOST_ATTEMPTS} attempts to read some")
+
+    async def _select(self, requests: Sequence[SelectRequest], max_samples: int) -> Selection:
+        deleted = self._tombstones.current
         scope = SymbolScope(self._index.symbols)
         loop = asyncio.get_running_loop()
         direct = self._gather_directly(requests, max_samples)
@@ -72,7 +86,7 @@ class Querier:
         else:
             parts = direct
         if any(len(part.stored_rows) for part in parts):
-            await self._add_stored(parts, max_samples)
+            await self._add_stored(parts, deleted, max_samples)
         if direct is None:
             blocks = await loop.run_in_executor(self._executor, _answers, parts, scope)
         else:
@@ -139,8 +153,8 @@ class Querier:
         needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto) & (self._head.flushed_ms[refs] > start_ms))
         return needed, int(upto[needed].max()) if len(needed) else start_ms
 
-    async def _add_stored(self, parts: list[_Part], max_samples: int) -> None:
-        """Read what the head does not cover, all parts at once, and merge."""
+    async def _add_stored(self, parts: list[_Part], deleted: Sequence[Deletion], max_samples: int) -> None:
+        """Read what the head does not cover, all parts at once, and merge it, without what is deleted."""
         loaded = sum(part.samples.count for part in parts)
         wanted = [part for part in parts if len(part.stored_rows)]
         # A sample a second is denser than nearly all data: only what could be over budget at that density is counted first.
@@ -153,7 +167,8 @@ class Querier:
         if total > max_samples:
             raise _over_budget(total, max_samples)
         loop = asyncio.get_running_loop()
-        for part, block in zip(wanted, blocks, strict=True):
+        for part, found in zip(wanted, blocks, strict=True):
+            block = without_deleted(found, part.stored_refs, deleted)
             recent = part.samples.whole()
             if block.count + recent.count > DIRECT_SAMPLES:
                 part.samples = await loop.run_in_executor(self._executor, merge_blocks, recent, block, part.stored_rows)

@@ -10,11 +10,12 @@ import numpy as np
 
 from promlike.errors import StorageError
 from promlike.storage.counters import StorageCounters
+from promlike.storage.deletion import Deleter
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
 from promlike.storage.store import SeriesRecord, Store, WalPosition
-from promlike.storage.wal_records import RecordType, SampleColumns, decode_metadata, decode_samples, decode_series
+from promlike.storage.wal_records import RecordType, SampleColumns, decode_deletion, decode_metadata, decode_samples, decode_series
 from promlike.storage.wal_replay import ReplayReport, replay, segments_of
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def replay_wal(
     index: SeriesIndex,
     head: Head,
     ingest: Ingest,
+    deleter: Deleter,
     counters: StorageCounters,
     progress: Callable[[str], None],
 ) -> int:
@@ -75,9 +77,13 @@ def replay_wal(
         elif record.kind is RecordType.SERIES:
             apply()
             _apply_series(record.payload, ingest)
+        elif record.kind is RecordType.DELETE:
+            apply()
+            deleter.replay(decode_deletion(record.payload))
         else:
             ingest.apply_metadata(decode_metadata(record.payload))
     apply()
+    deleter.replayed()
     counters.wal_replayed_records += report.records
     counters.wal_torn_bytes += report.torn_bytes
     counters.wal_corruptions += len(report.corruptions)

@@ -73,8 +73,9 @@ class Retention:
     def _remove_empty(self, cutoff_ms: int) -> Int32:
         """Take the series out of the index whose samples are all stored and too old; return them."""
         head, n = self._head, self._index.count
+        newest_ms = head.newest_ms(slice(n))
         # A series that never had a sample has the least of all times; it may be about to get its first.
-        old = (head.last_ms[:n] < cutoff_ms) & (head.last_ms[:n] > MIN_TIME)
+        old = (newest_ms < cutoff_ms) & (newest_ms > MIN_TIME)
         old[self._ingest.in_flight()] = False
         refs = np.flatnonzero(self._index.alive[:n] & old & (head.flushed_ms[:n] >= head.last_ms[:n])).astype(np.int32)
         if len(refs):

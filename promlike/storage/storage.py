@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from promlike.errors import NotReady, StorageError
 from promlike.model.blocks import Float64, Int32, Int64
@@ -13,6 +15,7 @@ from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
+from promlike.storage.deletion import Deleter
 from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
 from promlike.storage.head import Head
@@ -25,7 +28,7 @@ from promlike.storage.querier import Querier
 from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
 from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store
-from promlike.storage.view_keeper import ViewKeeper
+from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal import WalCommitter, WalWriter
 
 log = logging.getLogger(__name__)
@@ -50,10 +53,11 @@ class Storage:
         self._writer = WalWriter(options.data_dir / "wal", options.wal_segment_bytes)
         self._wal = WalCommitter(self._writer, max_pending_bytes=options.wal_pending_bytes)
         self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, self.changes, now_ms)
-        self._views = ViewKeeper(store, self.counters)
-        self._flusher = Flusher(options, self._head, self._ingest, self._wal, store, self.counters, now_ms, None, self._views.wake)
+        self._tombstones = Tombstones()
+        self._deleter = Deleter(self._index, self._head, self._ingest, self._tombstones, self.changes, self.counters)
+        self._flusher = Flusher(options, self._head, self._ingest, self._tombstones, self._wal, store, self.counters, now_ms, None)
         self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
-        self._querier = Querier(self._index, self._head, store, self._retention.oldest_ms)
+        self._querier = Querier(self._index, self._head, store, self._tombstones, self._retention.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
         self._lock = FolderLock(options.data_dir)
         self._state = "new"
@@ -75,18 +79,24 @@ class Storage:
         await load_store(self._store, self._index, self._head, self._ingest)
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
         # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
-        next_segment = await asyncio.to_thread(replay_wal, folder, position, self._index, self._head, self._ingest, self.counters, progress)
+        next_segment = await asyncio.to_thread(
+            replay_wal, folder, position, self._index, self._head, self._ingest, self._deleter, self.counters, progress
+        )
         self._writer.open(next_segment)
         self._wal.applied = self._writer.position
-        self._flusher.stored = None if self._head.unflushed or self._ingest.unstored else self._wal.applied
+        self._flusher.stored = None if self._is_unstored() else self._wal.applied
         self._state = "open"
 
+    def _is_unstored(self) -> bool:
+        """Is there anything that the store does not have?"""
+        ingest, tombstones = self._ingest, self._tombstones
+        return bool(self._head.unflushed or ingest.unstored or ingest.unstored_metadata or tombstones.current or tombstones.gone)
+
     async def run(self) -> None:
-        """Flush, keep views, enforce retention and give freed memory back until cancelled."""
+        """Flush, enforce retention and give freed memory back until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._flusher.run(), name="flush")
             tasks.create_task(self._retention.run(), name="retention")
-            tasks.create_task(self._views.run(), name="views")
             tasks.create_task(keep_trimmed(), name="trim")
 
     async def close(self) -> None:
@@ -99,7 +109,6 @@ class Storage:
             if opened:
                 await self._flusher.flush()
                 await self._flusher.drop_stored_wal()
-                await self._views.finish()
         except StorageError as error:
             log.warning("the last flush failed, the WAL keeps its samples: %s", error)
         finally:
@@ -132,6 +141,37 @@ class Storage:
         self._check_open()
         await self._ingest.set_metadata(metadata)
 
+    async def delete_series(self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int) -> int:
+        """Delete the samples in (start_ms, end_ms] of all series that satisfy all matchers of any set; return of how many series.
+
+        Gone at once and for good when this returns; the store follows with the next flush. Raises StorageUnavailable when the WAL cannot
+        take it, and then nothing is deleted.
+        """
+        self._check_open()
+        return await self._deleter.delete(matcher_sets, start_ms, end_ms)
+
+    def count_deletable(self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int) -> int:
+        """Of how many series `delete_series` would delete samples."""
+        self._check_open()
+        return len(self._deleter.find(matcher_sets, start_ms, end_ms))
+
+    async def clean_tombstones(self) -> None:
+        """Have the store carry out every deletion and give back the space. Raises StorageError."""
+        self._check_open()
+        await self._flusher.flush()
+        async with self._flusher.paused():
+            await self._store.clean()
+
+    async def snapshot(self, *, with_head: bool) -> str:
+        """Copy the store to `snapshots/NAME` in the data folder, after a flush when `with_head`; return NAME. Raises StorageError."""
+        self._check_open()
+        if with_head:
+            await self._flusher.flush()
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
+        async with self._flusher.paused():
+            await self._store.snapshot(self.options.data_dir / "snapshots" / name)
+        return name
+
     # Queryable
 
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
@@ -157,6 +197,19 @@ class Storage:
 
     def metadata(self) -> dict[str, list[Metadata]]:
         return {metric: [entry] for metric, entry in self._ingest.metadata.items()}
+
+    def metrics_of(self, refs: Int32) -> list[str]:
+        """The metric names of the series of `refs int32[S]`, each once; "" for series without one."""
+        return self._index.metrics_of(refs)
+
+    async def foreign_changes(self) -> int:
+        """See `Store.foreign_changes`."""
+        return await self._store.foreign_changes()
+
+    @property
+    def oldest_ms(self) -> int:
+        """The oldest time that retention lets be seen."""
+        return self._retention.oldest_ms()
 
     # What `/metrics` and the status endpoints show; see also `counters`.
 
@@ -203,7 +256,7 @@ class Storage:
     @property
     def max_time_ms(self) -> int | None:
         """The newest time any living series has, None without samples."""
-        last = self._head.last_ms[: self._index.count][self._index.alive[: self._index.count]]
+        last = self._head.newest_ms(slice(self._index.count))[self._index.alive[: self._index.count]]
         return int(last.max()) if len(last) and last.max() > -(2**63) else None
 
     def series_per_metric(self, limit: int) -> list[tuple[str, int]]:

@@ -5,9 +5,12 @@ as range windows are in Prometheus 3.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, Samples, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
@@ -188,8 +191,20 @@ class SampleChunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Deletion:
+    """The samples of `refs int32[S]` (ascending) with start_ms < ts_ms <= end_ms are to be gone."""
+
+    refs: Int32
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FlushBatch:
     """What one flush hands to the store, to be stored in one transaction together with `position`.
+
+    First of all `deletions` are carried out on what is stored, in any order, and the series `gone int32[S]`, which have no samples left,
+    are forgotten: samples of the batch are not touched by them, and a series that is gone may be among the new ones.
 
     `chunks` are new samples, each newer than what is stored of its series; no series stands in two chunks. They are gathered while the
     iterable is consumed, so that a large flush never stands in memory as a whole: consume it once, in a worker thread. `new_series` are
@@ -205,6 +220,8 @@ class FlushBatch:
     late_values: Float64
     position: WalPosition
     metadata: Sequence[Metadata] = ()
+    deletions: Sequence[Deletion] = ()
+    gone: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,15 +277,27 @@ class Store(Protocol):
         """Retention: forget samples with ts_ms < cutoff_ms, but no series; return how many, or -1 when the store does not count."""
         ...
 
+    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+        """Carry out deletions, all or nothing. `max_time_ms` of their series is exact afterwards; series without samples stay."""
+        ...
+
     async def delete_series(self, refs: Int32) -> None:
         """Forget these series. They have no samples left, or none that retention would keep; a flush may announce them again later."""
         ...
 
-    async def refresh_views(self) -> int:
-        """Let the views for people follow the series that flushes brought and retention removed.
+    async def clean(self) -> None:
+        """Give back the space of what was deleted, as far as that is possible now."""
+        ...
 
-        Does a bounded part of the work, in a transaction of its own, and returns how many metrics that was; 0 when nothing is left to do.
+    async def snapshot(self, folder: Path) -> None:
+        """Write a copy that can be opened as a store into `folder`, which does not exist yet, all or nothing.
+
+        Raises BadRequest, saying what to do instead, where a store has no files of its own.
         """
         ...
 
     async def stats(self) -> StoreStats: ...
+
+    async def foreign_changes(self) -> int:
+        """A number that rises whenever others may have changed what this store reads: other processes, never this one."""
+        ...

@@ -9,6 +9,7 @@ A segment file is SEGMENT_MAGIC, then records. A record is a header of 16 bytes,
 
 Sample payload: uint32 N, uint32 width of times (4 or 8), int64 base; N int32 refs; N times (uint32 milliseconds after the base, or int64);
 N float64 values. Series and metadata payloads are JSON: `[[ref, [[name, value], …]], …]` and `[[metric, type, help, unit], …]`.
+Deletion payload: int64 start, int64 end (start exclusive), int32 refs to the end.
 """
 
 import struct
@@ -21,17 +22,19 @@ import numpy as np
 import orjson
 
 from promlike.model.blocks import Float64, Int32, Int64
-from promlike.storage.store import Metadata, SeriesRecord
+from promlike.storage.store import Deletion, Metadata, SeriesRecord
 
 SEGMENT_MAGIC = b"promlkW1"
 HEADER = struct.Struct("<IIB3xI")
 _SAMPLES = struct.Struct("<IIq")
+_DELETION = struct.Struct("<qq")
 
 
 class RecordType(IntEnum):
     SAMPLES = 1
     SERIES = 2
     METADATA = 3
+    DELETE = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,6 +75,10 @@ def encode_metadata(metadata: Sequence[Metadata]) -> bytes:
     return encode_record(RecordType.METADATA, orjson.dumps([(m.metric, m.type, m.help, m.unit) for m in metadata]))
 
 
+def encode_deletion(deletion: Deletion) -> bytes:
+    return encode_record(RecordType.DELETE, _DELETION.pack(deletion.start_ms, deletion.end_ms) + deletion.refs.tobytes())
+
+
 def decode_samples(payload: memoryview) -> SampleColumns:
     """The columns of a sample record; copies, so that the file's bytes can be let go."""
     count, width, base = _SAMPLES.unpack_from(payload)
@@ -91,3 +98,9 @@ def decode_series(payload: memoryview) -> list[SeriesRecord]:
 
 def decode_metadata(payload: memoryview) -> list[Metadata]:
     return [Metadata(metric=metric, type=kind, help=help_, unit=unit) for metric, kind, help_, unit in orjson.loads(payload)]
+
+
+def decode_deletion(payload: memoryview) -> Deletion:
+    """A copy, so that the file's bytes can be let go."""
+    start_ms, end_ms = _DELETION.unpack_from(payload)
+    return Deletion(refs=np.frombuffer(payload, np.int32, offset=_DELETION.size).copy(), start_ms=start_ms, end_ms=end_ms)

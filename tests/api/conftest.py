@@ -18,7 +18,11 @@ from promlike.api.part_metrics import remote_write_metrics, storage_metrics
 from promlike.api.routes import build_application
 from promlike.config.load import parse_config, to_yaml
 from promlike.errors import ConfigError
+from promlike.model.clock import wall_clock_ms
 from promlike.model.labels import labels
+from promlike.promql.cached.cache import ResultCache
+from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.ranges import CachedRanges
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.remote_read.service import RemoteRead, RemoteReadOptions
@@ -101,6 +105,16 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
         engine = Engine(query_options, pool)
         api = Api(
             engine=engine,
+            ranges=CachedRanges(
+                engine,
+                query_options,
+                ResultCache(1 << 20),
+                ChangeLog(),
+                pool,
+                oldest_ms=lambda: storage.oldest_ms,
+                foreign_changes=storage.foreign_changes,
+                now_ms=wall_clock_ms,
+            ),
             storage=storage,
             scrape=scrape,
             remote_read=RemoteRead(storage, RemoteReadOptions(sample_limit=100, max_samples=100_000), lambda: state.external_labels),

@@ -286,14 +286,6 @@ async def test_life_cycle_needs_its_flag(client: Client, open_client: Client) ->
     assert open_client.calls == ["reload", "reload", "stop"]
 
 
-async def test_admin_calls_need_their_flag(client: Client, open_client: Client) -> None:
-    answer = await client.post("admin/tsdb/snapshot")
-    assert (answer["code"], answer["errorType"], answer["error"]) == (503, "unavailable", "admin APIs disabled")
-    status, body, _ = await open_client.request("POST", "/prom/api/v1/admin/tsdb/snapshot")
-    assert status == 422
-    assert orjson.loads(body)["error"] == "snapshot is not available in this version of promlike"
-
-
 async def test_only_health_is_answered_before_the_server_is_ready(client: Client) -> None:
     for phase, stopping in ((Phase.STARTING, None), (Phase.STOPPING, "true")):
         client.state.phase = phase
@@ -333,3 +325,21 @@ async def test_an_answer_shows_ten_warnings_and_how_many_more_there_are(client: 
     assert len(answer["warnings"]) == 11
     assert answer["warnings"][0] == "PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"
     assert answer["warnings"][-1] == "3 more warning annotations omitted"
+
+
+async def test_statistics_say_what_came_from_the_cache_and_nocache_goes_by_it(client: Client) -> None:
+    asked = {"query": "sum(requests)", "start": str(NOW_MS // 1000 - 300), "end": str(NOW_MS // 1000), "step": "15", "stats": "all"}
+    first, second = [await client.get("query_range", **asked) for _ in range(2)]
+    assert first["data"]["result"] == second["data"]["result"]
+    assert (
+        first["data"]["stats"]["samples"]["totalQueryableSamplesPerStep"]
+        == second["data"]["stats"]["samples"]["totalQueryableSamplesPerStep"]
+    )
+    assert [answer["data"]["stats"]["resultCache"] for answer in (first, second)] == [
+        {"steps": 21, "cachedSteps": 0, "hitRatio": 0},
+        {"steps": 21, "cachedSteps": 21, "hitRatio": 1},
+    ]
+    assert (await client.get("query_range", **asked, nocache="1"))["data"]["stats"]["resultCache"]["cachedSteps"] == 0
+    assert (await client.get("query_range", **asked, nocache="maybe"))[
+        "error"
+    ] == 'invalid parameter "nocache": unable to parse boolean: strconv.ParseBool: parsing "maybe": invalid syntax'

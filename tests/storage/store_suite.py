@@ -10,7 +10,7 @@ import pytest
 from promlike.errors import StorageError
 from promlike.model.blocks import STALE_NAN, SampleBlock
 from promlike.model.labels import Labels, labels
-from promlike.storage.store import FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
@@ -62,6 +62,8 @@ def batch(
     late: Samples | None = None,
     position: tuple[int, int] = (1, 8),
     metadata: Sequence[Metadata] = (),
+    deletions: Sequence[Deletion] = (),
+    gone: Sequence[int] = (),
 ) -> FlushBatch:
     rows = [(ref, ts, value) for ref, row in sorted((late or {}).items()) for ts, value in sorted(row)]
     return FlushBatch(
@@ -72,7 +74,13 @@ def batch(
         late_values=np.array([value for _, _, value in rows], np.float64),
         position=WalPosition(segment=position[0], offset=position[1]),
         metadata=metadata,
+        deletions=deletions,
+        gone=np.array(gone, np.int32),
     )
+
+
+def deletion(refs: Sequence[int], start_ms: int, end_ms: int) -> Deletion:
+    return Deletion(refs=np.array(refs, np.int32), start_ms=start_ms, end_ms=end_ms)
 
 
 def records(*instances: str) -> list[SeriesRecord]:
@@ -232,6 +240,38 @@ class StoreSuite:
         assert [s.ref for s in await store.load_series()] == [1]
         await store.write(batch({2: [(START_MS, 3.0)]}, series=records("a", "b", "c")[2:], position=(1, 16)))
         assert [(s.ref, s.min_time_ms) for s in await store.load_series()] == [(1, START_MS), (2, START_MS)]
+
+    async def test_deletions_spare_other_series_other_times_and_the_batch_they_come_with(self, stores: Stores) -> None:
+        store = await stores()
+        rows = [(START_MS + k * 10, float(k)) for k in range(10)]
+        await store.write(batch({0: rows, 1: rows, 2: rows}, series=records("a", "b", "c")))
+        gone = [deletion([0, 2], START_MS + 20, START_MS + 40), deletion([2], START_MS + 60, START_MS + 200)]
+        late = {0: [(START_MS + 30, -1.0)]}
+        await store.write(batch({2: [(START_MS + 95, -2.0)]}, late=late, deletions=gone, position=(1, 16)))
+        assert await read(store, [0, 1, 2]) == [
+            [*rows[:3], (START_MS + 30, -1.0), *rows[5:]],
+            rows,
+            [*rows[:3], *rows[5:7], (START_MS + 95, -2.0)],
+        ]
+        assert [(s.ref, s.max_time_ms) for s in await store.load_series()] == [(0, rows[-1][0]), (1, rows[-1][0]), (2, START_MS + 95)]
+
+    async def test_the_newest_time_is_that_of_what_is_left(self, stores: Stores) -> None:
+        store = await stores()
+        rows = [(START_MS + k * DAY_MS, float(k)) for k in range(5)]
+        await store.write(batch({0: rows, 1: rows}, series=records("a", "b")))
+        await store.delete_samples([deletion([0], START_MS + DAY_MS, START_MS + 9 * DAY_MS), deletion([1], -(2**62), 2**62)])
+        assert await read(store, [0, 1]) == [rows[:2], []]
+        assert [(s.ref, s.max_time_ms) for s in await store.load_series()] == [(0, START_MS + DAY_MS), (1, None)]
+        assert (await store.stats()).max_time_ms == START_MS + DAY_MS
+
+    async def test_a_series_that_is_gone_may_come_back_in_the_same_batch(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch({0: [(START_MS, 1.0)], 1: [(START_MS, 1.0)]}, series=records("a", "b")))
+        everything = deletion([0, 1], -(2**62), 2**62)
+        again = {1: [(START_MS + 1, 2.0)]}
+        await store.write(batch(again, series=records("a", "b")[1:], deletions=[everything], gone=[0, 1], position=(1, 16)))
+        assert [(s.ref, s.max_time_ms) for s in await store.load_series()] == [(1, START_MS + 1)]
+        assert await read(store, [0, 1]) == [[], again[1]]
 
     async def test_scattered_series_of_many_flushes_are_read_in_order(self, stores: Stores) -> None:
         store = await stores()

@@ -74,14 +74,19 @@ class Twin:
             series[ts] = bits(value)
         return counts[0], counts[1], counts[2]
 
+    def delete(self, refs: list[int], start_ms: int, end_ms: int) -> None:
+        """From both, as a store does with its next flush, before it gets what is new."""
+        for samples in (self.truth, self.stored):
+            for ref in refs:
+                samples[ref] = {ts: value for ts, value in samples.get(ref, {}).items() if not start_ms < ts <= end_ms}
+
     def store(self, head: Head, snapshot: HeadSnapshot) -> None:
         """Do as a store does with a flush, and hold it to the contract of FlushBatch."""
         refs = np.flatnonzero(snapshot.upto_ms > snapshot.flushed_ms).astype(np.int32)
         block = head.read(refs, snapshot.flushed_ms[refs], snapshot.upto_ms[refs]).samples
         for ref, row in zip(refs.tolist(), rows(block), strict=True):
             series = self.stored.setdefault(ref, {})
-            assert row
-            assert not series or row[0][0] > max(series)
+            assert not series or not row or row[0][0] > max(series)
             series.update(row)
         late = snapshot.late()
         keys = list(zip(late.refs.tolist(), late.ts_ms.tolist(), strict=True))
@@ -115,6 +120,7 @@ operation = st.one_of(
     ),
     st.tuples(st.just("flush"), st.booleans(), st.integers(0, 2**32 - 1), st.just("")),
     st.tuples(st.just("collect"), st.integers(-100, 5000), st.just(0), st.just("")),
+    st.tuples(st.just("delete"), st.integers(-100, 5000), st.integers(0, 4000), st.sampled_from(["0", "13", "0123"])),
 )
 
 
@@ -155,7 +161,13 @@ def test_head_and_store_together_hold_what_was_appended(operations: list[tuple[s
                 twin.store(head, snapshot)
                 head.flushed(snapshot)
             else:
-                head.not_flushed(snapshot)
+                head.not_flushed()
+        elif kind == "delete":
+            refs = [int(ref) for ref in shape]
+            head.delete(np.array(refs, np.int32), amount, amount + seed)
+            twin.delete(refs, amount, amount + seed)
+            for ref, newest in enumerate(head.newest_ms(slice(4)).tolist()):
+                assert newest >= max(twin.truth.get(ref, {}), default=-(2**63))
         else:
             collected |= head.collect(0, 4, amount) > 0
         for low, high in ((start_ms, end_ms), EVERYTHING):
@@ -325,3 +337,43 @@ def test_dense_series_are_thinned_and_counted_as_such(head: Head) -> None:
     found = head.read(np.arange(4, dtype=np.int32), *bounds, instants=instants, check=counted.append)
     assert found.samples.ts_ms.tolist() == [*range(100, 1001, 100)] * 4
     assert counted == [40]
+
+
+def test_a_deletion_leaves_the_times_that_are_left(head: Head) -> None:
+    head.append(*columns([(0, ts, float(ts)) for ts in range(0, 5 * BLOCK * 10, 10)]))
+    blocks = head.used_bytes
+    head.delete(np.array([0, 1], np.int32), 5, 4 * BLOCK * 10)
+    assert [ts for ts, _ in rows(read(head, [0]).samples)[0]] == [0, *range(4 * BLOCK * 10 + 10, 5 * BLOCK * 10, 10)]
+    assert head.used_bytes < blocks
+    assert (head.unflushed, int(head.first_ms[0])) == (BLOCK, 0)
+    head.delete(np.array([0], np.int32), 4 * BLOCK * 10, 5 * BLOCK * 10)
+    assert head.newest_ms(slice(2)).tolist() == [0, -(2**63)]
+    head.delete(np.array([0], np.int32), -1, 0)
+    assert head.newest_ms(slice(1)).tolist() == [-(2**63)]
+    assert (head.unflushed, head.used_bytes) == (0, 0)
+
+
+def test_readers_in_other_threads_see_a_series_before_or_after_a_deletion(head: Head) -> None:
+    size, part = 20_000, 200
+    head.append(np.zeros(size, np.int32), np.arange(size, dtype=np.int64), np.arange(size).astype(np.float64))
+    stop, wrong, done = threading.Event(), list[str](), list[int]()
+
+    def check() -> None:
+        while not stop.is_set():
+            found = rows(read(head, [0]).samples)[0]
+            kept = len(found) % part
+            if kept or [ts for ts, _ in found] != list(range(size - len(found), size)):
+                wrong.append(f"{len(found)} samples")
+            done.append(1)
+
+    readers = [threading.Thread(target=check) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for start in range(-1, size - 1, part):
+        head.delete(np.zeros(1, np.int32), start, start + part)
+        threading.Event().wait(0.001)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong
+    assert done

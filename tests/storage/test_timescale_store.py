@@ -54,6 +54,27 @@ async def test_a_batch_whose_commit_was_not_heard_of_is_not_stored_twice(stores:
     assert await read(store, [0]) == [[(START_MS, 1.0)]]
 
 
+async def test_flushes_and_deletions_of_other_writers_are_told_from_our_own(database: str, tmp_path: Path) -> None:
+    stores = [TimescaleStore(database, folder=tmp_path / name) for name in ("one", "other")]
+    for name, store in zip(("one", "other"), stores, strict=True):
+        (tmp_path / name).mkdir()
+        await store.open()
+    one, other = stores
+    first = await one.foreign_changes()
+    await one.write(batch({0: [(START_MS, 1.0)]}, series=records("a"), position=(1, 1)))
+    await one.delete_before(0)
+    assert await one.foreign_changes() == first
+    await other.write(batch({0: [(START_MS + 1, 1.0)]}, series=records("a"), position=(1, 1)))
+    await one.write(batch({0: [(START_MS + 2, 1.0)]}, position=(1, 2)))
+    second = await one.foreign_changes()
+    assert second > first
+    assert await one.foreign_changes() == second
+    await other.delete_before(0)
+    assert await one.foreign_changes() > second
+    for store in stores:
+        await store.close()
+
+
 async def test_characters_that_postgresql_refuses_survive(stores: Stores) -> None:
     store = await stores()
     odd = labels({"__name__": "up", "nul": "a\0b", "escape": "\ufdd0", "both": "\ufdd00\0"})

@@ -53,7 +53,9 @@ class Histograms:
         bounds = np.array([np.nan if bound is None else bound for bound in parsed], np.float64)[inverse[chosen]]
         labels = buckets.labels.take(chosen).drop((BUCKET_LABEL,))
         groups, first = labels.groups()
-        order = np.lexsort((bounds, groups))
+        # Buckets of the same bound, written differently, are added up: always in the same order, because sums round.
+        spelling = np.argsort(np.argsort(buckets.labels.symbols.texts(le)))[inverse[chosen]]
+        order = np.lexsort((spelling, bounds, groups))
         return cls(
             block=buckets.block,
             rows=chosen[order],

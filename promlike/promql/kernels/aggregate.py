@@ -294,6 +294,33 @@ def select_extreme(
                     position[rows[step - begin, at]] = at
 
 
+@kernel("(f8[:,::1], b1[:,::1], b1[:,::1], i8[::1], i8[::1], f8)")
+def has_ties(values: Float64, present: Bool, chosen: Bool, order: Int64, starts: Int64, sign: float) -> bool:
+    """Is there a step at which a group has a value outside `chosen bool[S,T]` that is as great (sign 1) or small (-1) as one inside?"""
+    steps = present.shape[1]
+    least = np.empty(steps)
+    any_chosen = np.empty(steps, np.bool_)
+    for group in range(len(starts) - 1):
+        any_chosen[:] = False
+        for at in range(starts[group], starts[group + 1]):
+            row = order[at]
+            for step in range(steps):
+                if chosen[row, step]:
+                    value = values[row, step] * sign
+                    if not any_chosen[step] or _below(value, least[step]):
+                        least[step] = value
+                        any_chosen[step] = True
+        for at in range(starts[group], starts[group + 1]):
+            row = order[at]
+            for step in range(steps):
+                if not present[row, step] or chosen[row, step] or not any_chosen[step]:
+                    continue
+                value = values[row, step] * sign
+                if not _below(value, least[step]) or (np.isnan(value) and np.isnan(least[step])):
+                    return True
+    return False
+
+
 @kernel("(b1[:,::1], i8[::1], i8[::1], i8[::1], i8, i8, b1[:,::1])")
 def select_first(present: Bool, order: Int64, starts: Int64, limits: Int64, low: int, high: int, chosen: Bool) -> None:
     """The first `limits[t]` present rows of each group at steps low..high-1: sets `chosen bool[S,T]` (zeroed)."""

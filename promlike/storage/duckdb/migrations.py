@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import duckdb
 
 from promlike.errors import StorageError
-from promlike.storage.duckdb import views
 from promlike.storage.duckdb.schema import FIRST_TABLES
 
 _VERSION = "SELECT value FROM state WHERE key = 'schema_version'"
@@ -21,10 +20,7 @@ class Migration:
     statements: Sequence[str]
 
 
-MIGRATIONS: tuple[Migration, ...] = (
-    Migration(version=1, name="series, samples, metadata, state", statements=FIRST_TABLES),
-    Migration(version=2, name="views for people", statements=views.STATEMENTS),
-)
+MIGRATIONS: tuple[Migration, ...] = (Migration(version=1, name="series, samples, metadata, state", statements=FIRST_TABLES),)
 """In order, from 1, without gaps. New steps go to the end."""
 
 

@@ -7,9 +7,8 @@ DuckDB's NumPy scan turns every NaN into NULL.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +16,12 @@ import duckdb
 
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.storage.duckdb import views, write
+from promlike.storage.duckdb import write
+from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
-from promlike.storage.metric_views import LabelBooks, LabelNames
-from promlike.storage.store import FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +46,6 @@ class DuckDBStore:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._broken = False
         self._closed = False
-        self._books = LabelBooks()
-        self._views_compared = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duckdb-write")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="duckdb-read")
 
@@ -74,15 +71,7 @@ class DuckDBStore:
         return await self._read("load its state", load_position)
 
     async def write(self, batch: FlushBatch) -> None:
-        growth: dict[str, LabelNames] = {}
-        watched = replace(batch, new_series=self._books.watched(batch.new_series, growth))
-
-        def change(connection: duckdb.DuckDBPyConnection) -> None:
-            write.write_batch(connection, watched)
-            views.note_growth(connection, growth)
-
-        await self._change("write samples", change)
-        self._books.known |= growth
+        await self._change("write samples", lambda connection: write.write_batch(connection, batch))
         await self._on_writer("shrink its cache", self._shrink_cache)
 
     async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
@@ -97,19 +86,22 @@ class DuckDBStore:
             await self._on_writer("check-point", self._checkpoint)
         return deleted
 
+    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+        await self._change("delete samples", lambda connection: write.delete_samples(connection, deletions))
+
     async def delete_series(self, refs: Int32) -> None:
-        def change(connection: duckdb.DuckDBPyConnection) -> list[str]:
-            metrics = views.metrics_of(connection, refs)
-            write.delete_series(connection, refs)
-            return views.note_loss(connection, metrics)
+        await self._change("delete series", lambda connection: write.delete_series(connection, refs))
 
-        self._books.forget(await self._change("delete series", change))
+    async def clean(self) -> None:
+        await self._on_writer("check-point", self._checkpoint)
 
-    async def refresh_views(self) -> int:
-        if not self._views_compared:
-            await self._change("compare its views", views.note_differences)
-            self._views_compared = True
-        return await self._change("make views", views.refresh_views)
+    async def snapshot(self, folder: Path) -> None:
+        """A folder with one file of the same name, written in the writer's thread, so that nothing changes meanwhile."""
+        await self._on_writer(f"copy its file to {folder}", lambda: copy_database(self._path, folder, self._config))
+
+    async def foreign_changes(self) -> int:
+        """None: the file belongs to one process."""
+        return 0
 
     async def stats(self) -> StoreStats:
         stats = await self._read("count its samples", load_stats)
@@ -178,7 +170,6 @@ class DuckDBStore:
         except BaseException:
             connection.close()
             raise
-        self._books.known = views.load_books(connection)
         self._connection, self._broken = connection, False
 
     def _disconnect(self) -> None:

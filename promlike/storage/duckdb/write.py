@@ -10,7 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME
-from promlike.storage.store import FlushBatch, SampleChunk, SeriesRecord
+from promlike.storage.store import Deletion, FlushBatch, SampleChunk, SeriesRecord
 
 SERIES_AT_ONCE = 10_000
 """Series whose labels stand in memory together while they are written."""
@@ -18,6 +18,9 @@ SERIES_AT_ONCE = 10_000
 
 def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
     """See `Store.write`."""
+    delete_samples(connection, batch.deletions)
+    if len(batch.gone):
+        delete_series(connection, batch.gone)
     new_series = iter(batch.new_series)
     while part := list(islice(new_series, SERIES_AT_ONCE)):
         _write_series(connection, part)
@@ -37,6 +40,26 @@ def delete_before(connection: duckdb.DuckDBPyConnection, cutoff_ms: int) -> int:
     deleted = connection.execute("DELETE FROM samples WHERE ts < $1", [cutoff_ms]).fetchall()[0][0]
     connection.execute("UPDATE series_times SET min_ts = $1 WHERE min_ts < $1", [cutoff_ms])
     return int(deleted)
+
+
+def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[Deletion]) -> None:
+    """See `Store.delete_samples`. Bounds on both columns let DuckDB skip most row groups."""
+    for deletion in deletions:
+        refs, start, end = deletion.refs, deletion.start_ms, deletion.end_ms
+        if not len(refs):
+            continue
+        inside = f"ts > {start} AND ts <= {end} AND series_id BETWEEN {refs.min()} AND {refs.max()}"
+        ended = f"series_id IN (SELECT id FROM incoming) AND max_ts > {start} AND max_ts <= {end}"
+        _insert(
+            connection,
+            pa.table({"id": pa.array(refs)}),
+            f"DELETE FROM samples USING incoming WHERE series_id = id AND {inside}",
+            "CREATE OR REPLACE TEMP TABLE ended AS SELECT series_id, min(ts) AS min_ts, max(ts) AS max_ts FROM samples"
+            f" WHERE series_id IN (SELECT series_id FROM series_times WHERE {ended}) GROUP BY series_id",
+            f"DELETE FROM series_times WHERE {ended}",
+            "INSERT INTO series_times SELECT series_id, min_ts, max_ts FROM ended ORDER BY series_id",
+            "DROP TABLE ended",
+        )
 
 
 def delete_series(connection: duckdb.DuckDBPyConnection, refs: Int32) -> None:

@@ -1,17 +1,17 @@
 """The `Store` on PostgreSQL, with or without TimescaleDB, through asyncpg."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from promlike.errors import StorageUnavailable
+from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.storage.metric_views import LabelBooks, LabelNames
-from promlike.storage.store import FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
-from promlike.storage.timescale import metadata, partitions, read, series, views, write, writers
+from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
+from promlike.storage.timescale import delete, metadata, partitions, read, series, write, writers
 from promlike.storage.timescale.connection import Database, Timeouts
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
-from promlike.storage.timescale.reader import prepare_reader, prepare_view_schema
 from promlike.storage.timescale.server import ServerFeatures, server_features
 from promlike.storage.timescale.times import to_time
 from promlike.storage.writer_id import read_writer_id
@@ -27,10 +27,9 @@ class TimescaleStore:
         self._folder = folder
         self._database = Database(url, schema=schema, timeouts=timeouts or Timeouts())
         self._ids = SeriesIds()
-        self._books = LabelBooks(shared=True)
-        self._views_prepared = False
         self._writer = 0
         self._features: ServerFeatures | None = None
+        self._own = writers.OwnFlushes()
 
     @property
     def features(self) -> ServerFeatures:
@@ -69,20 +68,21 @@ class TimescaleStore:
 
     async def write(self, batch: FlushBatch) -> None:
         features, ids, writer = self.features, self._ids, self._writer
-        growth: dict[str, LabelNames] = {}
         async with self._database.transaction("write") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             stored = await writers.load_position(connection, writer)
             if stored is not None and (stored.segment, stored.offset) >= (batch.position.segment, batch.position.offset):
                 return  # the answer to an earlier commit was lost with the connection
-            await series.write_series(connection, writer, ids, self._books.watched(batch.new_series, growth))
-            await views.note_growth(connection, growth)
+            await self._delete(connection, flush, batch.deletions)
+            if len(batch.gone):
+                await series.delete_series(connection, writer, ids, batch.gone)
+            await series.write_series(connection, writer, ids, batch.new_series)
             await metadata.write_metadata(connection, batch.metadata)
             times = await write.write_chunks(connection, features, ids, iter(batch.chunks))
             times += await write.write_late(connection, features, ids, batch.late_refs, batch.late_ts_ms, batch.late_values)
             await series.write_times(connection, flush, times)
             await writers.write_position(connection, writer, batch.position)
-        self._books.known |= growth
+        self._own.committed(flush)
 
     async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
         ids = self._ids.ids_of(refs)
@@ -101,37 +101,46 @@ class TimescaleStore:
     async def delete_before(self, cutoff_ms: int) -> int:
         """Days that are older as a whole are dropped; older rows of the day at the border go when it does. Returns -1."""
         async with self._database.transaction("delete") as connection:
-            await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             await writers.forget_absent_writers(connection, self._writer, cutoff_ms)
             if self.features.timescale:
                 await connection.execute("SELECT drop_chunks('samples', older_than => $1::timestamptz)", to_time(cutoff_ms))
             else:
                 await partitions.drop_partitions(connection, "samples", cutoff_ms)
+        self._own.committed(flush)
         return -1
+
+    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+        async with self._database.transaction("delete samples") as connection:
+            flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            await self._delete(connection, flush, deletions)
+        self._own.committed(flush)
 
     async def delete_series(self, refs: Int32) -> None:
         async with self._database.transaction("delete series") as connection:
-            await writers.begin_flush(connection, self._database.timeouts.statement_s)
-            metrics = await series.delete_series(connection, self._writer, self._ids, refs)
-            lost = await views.note_loss(connection, metrics)
-        self._books.forget(lost)
+            flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            await series.delete_series(connection, self._writer, self._ids, refs)
+        self._own.committed(flush)
 
-    async def refresh_views(self) -> int:
-        schema = self._database.schema
-        async with self._database.transaction("make views") as connection:
-            if not self._views_prepared:
-                if not await prepare_view_schema(connection, schema):
-                    return 0
-                await prepare_reader(connection, schema)
-                await views.note_differences(connection, schema)
-                self._books.known = await views.load_books(connection) | self._books.known
-            recent = dict(self._books.recent)
-            await views.note_unshown(connection, recent)
-            count = await views.refresh_views(connection, schema)
-        self._views_prepared = True
-        self._books.compared(recent)
-        return count
+    async def clean(self) -> None:
+        async with self._database.connection("vacuum") as connection:
+            await delete.vacuum(connection)
+
+    async def snapshot(self, folder: Path) -> None:
+        """Refused: a database is copied by its own tools."""
+        raise BadRequest(
+            "snapshots are copies of the embedded store's file; copy the database with pg_dump, or the server with pg_basebackup"
+        )
+
+    async def foreign_changes(self) -> int:
+        async with self._database.connection("look for changes") as connection:
+            return self._own.foreign(await writers.last_flush(connection))
 
     async def stats(self) -> StoreStats:
         async with self._database.connection("read statistics") as connection:
             return await read.load_stats(connection, timescale=self.features.timescale)
+
+    async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion]) -> None:
+        for each in deletions:
+            ids = self._ids.ids_of(each.refs)
+            await delete.delete_samples(connection, flush, ids[ids >= 0], each.start_ms, each.end_ms)

@@ -33,6 +33,32 @@ async def begin_flush(connection: Any, statement_s: float) -> int:
     return int(await connection.fetchval("UPDATE database_state SET last_flush = last_flush + 1 RETURNING last_flush"))
 
 
+async def last_flush(connection: Any) -> int:
+    """The number of the last flush, of any writer, that is committed."""
+    return int(await connection.fetchval("SELECT last_flush FROM database_state"))
+
+
+class OwnFlushes:
+    """Tells our flushes from those of others by their numbers. One that we do not know to be committed yet counts as another's."""
+
+    def __init__(self) -> None:
+        self._own: set[int] = set()
+        self._seen = 0
+        self._foreign = 0
+
+    def committed(self, flush: int) -> None:
+        self._own.add(flush)
+
+    def foreign(self, last: int) -> int:
+        """A number that rises when there was a flush of another up to `last` since this was asked before."""
+        if last > self._seen:
+            ours = {flush for flush in self._own if self._seen < flush <= last}
+            self._foreign += len(ours) < last - self._seen
+            self._own -= ours
+            self._seen = last
+        return self._foreign
+
+
 async def load_position(connection: Any, writer: int) -> WalPosition | None:
     """See `Store.load_position`. Inside a transaction.
 

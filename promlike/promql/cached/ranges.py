@@ -1,0 +1,340 @@
+"""Range queries through the result cache: only the steps that it does not have are evaluated."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from time import perf_counter
+from typing import TypeVar
+
+from promlike.errors import StorageError
+from promlike.model.blocks import StepGrid
+from promlike.model.frame import SymbolScope
+from promlike.promql import ast
+from promlike.promql.cached.cache import ResultCache
+from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.points import Points, joined
+from promlike.promql.cached.reach import Reach, reaches
+from promlike.promql.cached.run import Run, RunKey, touched_steps
+from promlike.promql.cached.steady import is_steady
+from promlike.promql.context import QueryWindow
+from promlike.promql.engine import PARSED_AT_ONCE, Engine
+from promlike.promql.options import Deadline, EngineOptions
+from promlike.promql.parser import parse
+from promlike.promql.plan import plan_requests
+from promlike.promql.printer import format_expr
+from promlike.promql.result import Matrix, QueryResult, QueryStats
+from promlike.promql.shape import Shape
+from promlike.promql.timing import Timing
+from promlike.storage.store import Fit, Queryable
+
+T = TypeVar("T")
+
+YOUNG_MS = 120_000
+"""Steps that look at samples younger than this are not kept: more samples are likely to come."""
+
+SETTLED_MS = 60_000
+"""Samples that come later than this after their time are told of as changes. The difference is how far the clock may go back."""
+
+LEAST_SHARE = 10
+"""Less than this part of a query's steps is not worth evaluating the others apart."""
+
+JOINED_AT_ONCE = 50_000
+"""Answers of more points are put together in a worker thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A query that may be cached. `number` and `settled_ms`: the newest change, and until when samples are settled, as it began."""
+
+    text: str
+    key: RunKey
+    grid: StepGrid
+    reaches: frozenset[Reach]
+    number: int
+    settled_ms: int
+    deadline: Deadline | None
+    lookback_ms: int | None
+    with_stats: bool
+
+    def last_settled_ms(self) -> int:
+        """The time after which no step may be kept."""
+        if any(reach.pinned and reach.ahead_ms > self.settled_ms for reach in self.reaches):
+            return -(2**62)
+        return self.settled_ms - max((reach.ahead_ms for reach in self.reaches if not reach.pinned), default=0)
+
+    def first_seen_ms(self, oldest_ms: int) -> int:
+        """The time before which steps look for samples older than what may be seen."""
+        if any(reach.pinned and -reach.back_ms < oldest_ms for reach in self.reaches):
+            return 2**62
+        return oldest_ms + max((reach.back_ms for reach in self.reaches if not reach.pinned), default=0)
+
+
+class CachedRanges:
+    """Answers range queries as the engine does, bit for bit, but for statistics. Everything runs on the event loop's thread.
+
+    `log` must be told of every change of samples older than SETTLED_MS once it can be read, `foreign_changes()` gives another number when
+    others than this process changed samples, and `oldest_ms()` is the time before which retention lets nothing be seen.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: EngineOptions,
+        cache: ResultCache,
+        log: ChangeLog,
+        pool: ThreadPoolExecutor,
+        *,
+        oldest_ms: Callable[[], int],
+        foreign_changes: Callable[[], Awaitable[int]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._engine = engine
+        self._options = options
+        self._cache = cache
+        self._log = log
+        self._pool = pool
+        self._oldest_ms = oldest_ms
+        self._foreign_changes = foreign_changes
+        self._foreign = -1
+        self._now_ms = now_ms
+
+    async def range(
+        self,
+        source: Queryable,
+        query: str,
+        grid: StepGrid,
+        *,
+        end_ms: int | None = None,
+        deadline: Deadline | None = None,
+        lookback_ms: int | None = None,
+        with_stats: bool = False,
+        resolution_ms: int | None = None,
+        use_cache: bool = True,
+    ) -> QueryResult:
+        """As `Engine.range`."""
+        counters = self._cache.counters
+        counters.steps += grid.count
+        plan = None
+        if use_cache and self._cache.max_bytes and await self._knows_others():
+            plan = self._plan(query, grid, deadline, lookback_ms, with_stats, resolution_ms)
+        if plan is None:
+            counters.bypassed += not use_cache
+            counters.uncacheable += use_cache
+            return await self._engine.range(
+                source,
+                query,
+                grid,
+                end_ms=end_ms,
+                deadline=deadline,
+                lookback_ms=lookback_ms,
+                with_stats=with_stats,
+                resolution_ms=resolution_ms,
+            )
+        run = self._valid(plan)
+        found = None if run is None else run.cut(grid.start_ms, grid.end_ms)
+        result = None if found is None else await self._around(source, plan, found)
+        if result is None:
+            counters.missed += 1
+            result = await self._part(source, plan, grid)
+        else:
+            counters.partial += result.stats.cached_steps < grid.count
+            counters.whole += result.stats.cached_steps == grid.count
+            counters.cached_steps += result.stats.cached_steps
+        if result.stats.cached_steps < grid.count:
+            await self._keep(plan, run, result)
+        return result
+
+    async def _knows_others(self) -> bool:
+        """Note what others changed. False when that cannot be found out, so that nothing that is kept can be trusted."""
+        try:
+            foreign = await self._foreign_changes()
+        except StorageError:
+            return False
+        if foreign != self._foreign:
+            self._foreign = foreign
+            self._log.all_changed()
+        return True
+
+    def _plan(
+        self,
+        query: str,
+        grid: StepGrid,
+        deadline: Deadline | None,
+        lookback_ms: int | None,
+        with_stats: bool,
+        resolution_ms: int | None,
+    ) -> _Plan | None:
+        """None when the query may not be cached."""
+        if len(query) > PARSED_AT_ONCE:
+            return None
+        expr = parse(query, self._options.features)
+        if not is_steady(expr, self._options.features):
+            return None
+        lookback = self._options.lookback_ms if lookback_ms is None else lookback_ms
+        timing = Timing(
+            window=QueryWindow(start_ms=grid.start_ms, end_ms=grid.end_ms, step_ms=grid.step_ms),
+            lookback_ms=lookback,
+            subquery_step_ms=self._options.default_subquery_step_ms,
+            resolution_ms=resolution_ms,
+        )
+        plan = _Plan(
+            text=query,
+            key=RunKey(
+                text=format_expr(expr),
+                step_ms=grid.step_ms,
+                phase_ms=grid.start_ms % grid.step_ms,
+                lookback_ms=lookback,
+                resolution_ms=resolution_ms,
+                with_stats=with_stats,
+            ),
+            grid=grid,
+            reaches=reaches(expr, timing),
+            number=self._log.number,
+            settled_ms=self._now_ms() - YOUNG_MS,
+            deadline=deadline,
+            lookback_ms=lookback_ms,
+            with_stats=with_stats,
+        )
+        return None if self._may_read_tiers(expr, timing, plan) else plan
+
+    def _may_read_tiers(self, expr: ast.Expr, timing: Timing, plan: _Plan) -> bool:
+        """May the range as a whole decide what is read? Rollup tiers are chosen where they fit all of it, or where samples are gone."""
+        if plan.grid.start_ms < plan.first_seen_ms(self._oldest_ms()):
+            return True
+        requests = plan_requests(expr, Shape(expr), plan.grid, timing)
+        return any(option.forced or option.fit is not Fit.ROUGH for request in requests for option in request.tiers)
+
+    def _valid(self, plan: _Plan) -> Run | None:
+        """What is kept for a query and still holds."""
+        run = self._cache.get(plan.key)
+        if run is None:
+            return None
+        if run.number != plan.number:
+            touched = [
+                interval
+                for reach in plan.reaches
+                for change in self._log.since(run.number, reach.metric)
+                if (interval := touched_steps(reach, change)) is not None
+            ]
+            known, run = run, run.without(touched, plan.number)
+            self._cache.counters.invalidated += run is None or run.points is not known.points
+            if run is None:
+                self._cache.drop(plan.key)
+                return None
+            self._cache.put(plan.key, run)
+        return run
+
+    async def _around(self, source: Queryable, plan: _Plan, found: Run) -> QueryResult | None:
+        """The answer from what was found and what is evaluated before and after it; None when they may not be put together."""
+        grid, step = plan.grid, plan.grid.step_ms
+        before = StepGrid(start_ms=grid.start_ms, step_ms=step, count=(found.first_ms - grid.start_ms) // step)
+        after = StepGrid(start_ms=found.last_ms + step, step_ms=step, count=(grid.end_ms - found.last_ms) // step)
+        if (grid.count - before.count - after.count) * LEAST_SHARE < grid.count:
+            return None
+        results: dict[StepGrid, QueryResult] = {}
+        for part in (before, after):
+            if part.count:
+                result = await self._part(source, plan, part)
+                if not _may_be_joined(result):
+                    return None
+                results[part] = result
+        started = perf_counter()
+        parts = [found.points]
+        counts = found.samples_per_step
+        if before in results:
+            parts.insert(0, _points(results[before]))
+            counts = results[before].stats.samples_per_step + counts
+        if after in results:
+            parts.append(_points(results[after]))
+            counts += results[after].stats.samples_per_step
+        matrix = await self._in_thread(partial(joined, parts, SymbolScope()), sum(part.samples.count for part in parts))
+        stats = _added([result.stats for result in results.values()], grid.count, counts, plan, perf_counter() - started)
+        return QueryResult(value=matrix, warnings=(), infos=(), stats=stats)
+
+    async def _part(self, source: Queryable, plan: _Plan, grid: StepGrid) -> QueryResult:
+        return await self._engine.range(
+            source,
+            plan.text,
+            grid,
+            deadline=plan.deadline,
+            lookback_ms=plan.lookback_ms,
+            with_stats=plan.with_stats,
+            resolution_ms=plan.key.resolution_ms,
+        )
+
+    async def _keep(self, plan: _Plan, run: Run | None, result: QueryResult) -> None:
+        """Remember an answer, without its young steps, together with what is kept from before it."""
+        if not _may_be_joined(result) or not isinstance(result.value, Matrix):
+            return
+        grid = plan.grid
+        last_ms = min(plan.last_settled_ms(), grid.end_ms)
+        if last_ms < grid.start_ms:
+            return
+        fresh = Run(
+            first_ms=grid.start_ms,
+            last_ms=grid.end_ms,
+            step_ms=grid.step_ms,
+            number=plan.number,
+            points=await self._in_thread(partial(Points.of, result.value), result.value.samples.count),
+            samples_per_step=result.stats.samples_per_step,
+            span_ms=grid.end_ms - grid.start_ms,
+        ).cut(grid.start_ms, last_ms)
+        if fresh is not None:
+            self._cache.put(plan.key, fresh if run is None else await self._extended(run, fresh))
+
+    async def _extended(self, run: Run, fresh: Run) -> Run:
+        """A fresh run with what is known of the steps right before and after it, no more than the longest query asks for."""
+        step, span_ms = fresh.step_ms, max(run.span_ms, fresh.span_ms)
+        last_ms = max(run.last_ms, fresh.last_ms) if run.first_ms <= fresh.last_ms + step else fresh.last_ms
+        parts = [fresh]
+        if run.last_ms >= fresh.first_ms - step:
+            earlier = run.cut(last_ms - span_ms, fresh.first_ms - step)
+            parts = [earlier, *parts] if earlier is not None else parts
+        later = run.cut(fresh.last_ms + step, last_ms) if last_ms > fresh.last_ms else None
+        parts = [*parts, later] if later is not None else parts
+        if len(parts) == 1:
+            return replace(fresh, span_ms=span_ms)
+        points = [part.points for part in parts]
+        matrix = await self._in_thread(partial(joined, points, SymbolScope()), sum(part.samples.count for part in points))
+        return replace(
+            fresh,
+            first_ms=parts[0].first_ms,
+            last_ms=parts[-1].last_ms,
+            points=Points.of(matrix),
+            samples_per_step=tuple(count for part in parts for count in part.samples_per_step),
+            span_ms=span_ms,
+        )
+
+    async def _in_thread(self, function: Callable[[], T], points: int) -> T:
+        """Run at once what has few points to move."""
+        if points <= JOINED_AT_ONCE:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+
+def _may_be_joined(result: QueryResult) -> bool:
+    """Annotations do not tell the steps they are of."""
+    return result.repeatable and not result.warnings and not result.infos
+
+
+def _points(result: QueryResult) -> Points:
+    if not isinstance(result.value, Matrix):
+        raise TypeError(f"a range query answered with a {type(result.value).__name__}")
+    return Points.of(result.value)
+
+
+def _added(parts: Sequence[QueryStats], steps: int, counts: tuple[int, ...], plan: _Plan, seconds: float) -> QueryStats:
+    """The statistics of the parts, and of putting them together, as those of one query."""
+    return QueryStats(
+        parse_seconds=sum((part.parse_seconds for part in parts), 0.0),
+        queue_seconds=sum((part.queue_seconds for part in parts), 0.0),
+        fetch_seconds=sum((part.fetch_seconds for part in parts), 0.0),
+        eval_seconds=sum((part.eval_seconds for part in parts), 0.0) + seconds,
+        total_samples=sum(counts) if plan.with_stats else sum(part.total_samples for part in parts),
+        peak_samples=max((part.peak_samples for part in parts), default=0),
+        samples_per_step=counts,
+        steps=steps,
+        cached_steps=steps - sum(part.steps for part in parts),
+    )

@@ -1,0 +1,99 @@
+"""Deleting samples by matchers and time: in head, WAL, index and label lists at once, in the store with the next flush.
+
+A deletion is a record in the WAL. Once that is on disk, and before anybody is told, its samples leave the head, and a tombstone hides what
+the store has of them, so that a database that is away delays nothing. The next flush carries it out in the store, in the transaction that
+also stores the WAL position behind it: a crash before leaves the record to be replayed, a crash after finds everything done.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from promlike.model.blocks import Int32
+from promlike.model.matchers import Matcher
+from promlike.storage.changes import Changes
+from promlike.storage.counters import StorageCounters
+from promlike.storage.head import Head
+from promlike.storage.head_kernels import MIN_TIME
+from promlike.storage.index import SeriesIndex
+from promlike.storage.ingest import Ingest
+from promlike.storage.store import Deletion
+from promlike.storage.tombstones import Tombstones
+from promlike.storage.wal_records import encode_deletion
+
+log = logging.getLogger(__name__)
+
+
+class Deleter:
+    """Runs on the event loop's thread; in recovery, before anything else does, on another."""
+
+    def __init__(
+        self, index: SeriesIndex, head: Head, ingest: Ingest, tombstones: Tombstones, changes: Changes, counters: StorageCounters
+    ) -> None:
+        self._index = index
+        self._head = head
+        self._ingest = ingest
+        self._tombstones = tombstones
+        self._changes = changes
+        self._counters = counters
+        self._replayed: list[Int32] = []
+
+    def find(self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> Int32:
+        """Ascending refs of the series that satisfy any of the sets and may have samples in (start_ms, end_ms]."""
+        count = self._index.count
+        parts = [self._index.match(tuple(matchers), count) for matchers in matcher_sets]
+        refs = np.unique(np.concatenate([np.empty(0, np.int32), *parts]))
+        hit = (self._head.newest_ms(refs) > start_ms) & (self._head.first_ms[refs] <= end_ms)
+        # What is on its way through the WAL will be in the head before the deletion is.
+        hit |= np.isin(refs, self._ingest.in_flight())
+        return np.ascontiguousarray(refs[hit])
+
+    async def delete(self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> int:
+        """Delete what `find` finds; return of how many series. Durable and in force when this returns.
+
+        Raises StorageUnavailable when the WAL cannot take it; nothing is deleted then.
+        """
+        refs = self.find(matcher_sets, start_ms, end_ms)
+        if not len(refs):
+            return 0
+        deletion = Deletion(refs=refs, start_ms=start_ms, end_ms=end_ms)
+        await self._ingest.logged(encode_deletion(deletion), lambda: self._apply(deletion))
+        self._ingest.pressure.set()  # so that the store follows soon
+        return len(refs)
+
+    def replay(self, deletion: Deletion) -> None:
+        """A deletion found in the WAL. Its series stay in the index until `replayed`, since samples may follow."""
+        known = deletion.refs[deletion.refs < self._index.count]
+        self._hide(Deletion(refs=known, start_ms=deletion.start_ms, end_ms=deletion.end_ms))
+        self._replayed.append(known)
+
+    def replayed(self) -> None:
+        """The WAL is at its end."""
+        if self._replayed:
+            self._remove_empty(np.unique(np.concatenate(self._replayed)))
+        self._replayed = []
+
+    def _apply(self, deletion: Deletion) -> None:
+        self._hide(deletion)
+        # Those that are about to get a sample were not announced to the WAL again: they stay.
+        self._remove_empty(np.setdiff1d(deletion.refs, self._ingest.in_flight()))
+        self._counters.deletions += 1
+        self._changes.deleted(deletion.refs, deletion.start_ms, deletion.end_ms)
+
+    def _hide(self, deletion: Deletion) -> None:
+        refs, start_ms, end_ms = deletion.refs, deletion.start_ms, deletion.end_ms
+        stored = self._head.may_be_stored(refs, start_ms, end_ms)
+        self._head.delete(refs, start_ms, end_ms)
+        if stored.any():
+            self._tombstones.add(Deletion(refs=np.ascontiguousarray(refs[stored]), start_ms=start_ms, end_ms=end_ms))
+
+    def _remove_empty(self, refs: Int32) -> None:
+        """Take those of these series out of the index that have no sample left anywhere."""
+        empty = np.ascontiguousarray(refs[self._index.alive[refs] & (self._head.newest_ms(refs) == MIN_TIME)])
+        if len(empty):
+            self._index.remove(empty)
+            self._head.forget_stored(empty)
+            self._tombstones.gone.update(empty.tolist())
+            self._counters.series_removed += len(empty)
+            log.info("%d series have no samples left after a deletion", len(empty))

@@ -1,0 +1,43 @@
+"""Deleting samples of some series."""
+
+from typing import Any
+
+from promlike.model.blocks import Int32
+from promlike.storage.timescale.times import to_time
+
+DROP_TIMES = """
+DELETE FROM series_times AS times
+WHERE times.series_id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM samples WHERE samples.series_id = times.series_id)
+"""
+LOWER_TIMES = """
+UPDATE series_times SET max_time = left_over.newest, flush = $4
+FROM unnest($1::int[]) AS given (id)
+CROSS JOIN LATERAL (SELECT max(ts) AS newest FROM samples WHERE samples.series_id = given.id) AS left_over
+WHERE series_id = given.id AND max_time > $2 AND max_time <= $3
+"""
+VACUUM_S = 3600.0
+
+
+async def delete_samples(connection: Any, flush: int, ids: Int32, start_ms: int, end_ms: int) -> None:
+    """Delete the samples of series by their ids in the database (int32[S]) with start_ms < ts <= end_ms, inside the transaction of a flush.
+
+    `max_time` of the series is exact afterwards.
+    """
+    if not len(ids):
+        return
+    start, end = to_time(start_ms), to_time(end_ms)
+    # A setting that plain PostgreSQL takes, too, and does nothing with.
+    await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+    # Constants let TimescaleDB leave out chunks, and drop compressed batches of these series whole where all of their times are inside.
+    await connection.execute(
+        f"DELETE FROM samples WHERE series_id = ANY('{{{','.join(map(str, ids.tolist()))}}}'::int[])"
+        f" AND ts > '{start.isoformat()}' AND ts <= '{end.isoformat()}'"
+    )
+    await connection.execute(DROP_TIMES, ids.tolist())
+    await connection.execute(LOWER_TIMES, ids.tolist(), start, end, flush)
+
+
+async def vacuum(connection: Any) -> None:
+    """Make the space of deleted rows free, outside of a transaction."""
+    await connection.execute(f"SET statement_timeout = '{VACUUM_S}s'")
+    await connection.execute("VACUUM samples", timeout=VACUUM_S)
