@@ -32,3 +32,5 @@ class StorageCounters:
     retention_runs: int = 0
     retention_failures: int = 0
     retention_deleted: int = 0
+    view_failures: int = 0
+    views_refreshed: int = 0

@@ -56,6 +56,7 @@ class Flusher:
         counters: StorageCounters,
         now_ms: Callable[[], int],
         stored: WalPosition | None,
+        on_flush: Callable[[], None],
     ) -> None:
         self._options = options
         self._head = head
@@ -65,6 +66,7 @@ class Flusher:
         self._store = store
         self._counters = counters
         self._now_ms = now_ms
+        self._on_flush = on_flush
         self.stored = stored
         """The position of the last flush that is known to be in the store."""
         self._unknown: _Attempt | None = None
@@ -120,6 +122,7 @@ class Flusher:
         self._counters.flush_seconds += seconds
         self._counters.last_flush_seconds = seconds
         log.debug("flushed %d samples and %d new series in %.3f s", samples, len(attempt.series), seconds)
+        self._on_flush()
         await self._collect()
         self._counters.wal_segments_dropped += await self._wal.drop_before(attempt.position.segment)
         await asyncio.to_thread(release_freed)

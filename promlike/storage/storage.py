@@ -29,6 +29,7 @@ from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
 from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store
 from promlike.storage.tombstones import Tombstones
+from promlike.storage.view_keeper import ViewKeeper
 from promlike.storage.wal import WalCommitter, WalWriter
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,19 @@ class Storage:
         self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, self.changes, now_ms)
         self._tombstones = Tombstones()
         self._deleter = Deleter(self._index, self._head, self._ingest, self._tombstones, self.changes, self.counters)
-        self._flusher = Flusher(options, self._head, self._ingest, self._tombstones, self._wal, store, self.counters, now_ms, None)
+        self._views = ViewKeeper(store, self.counters)
+        self._flusher = Flusher(
+            options,
+            self._head,
+            self._ingest,
+            self._tombstones,
+            self._wal,
+            store,
+            self.counters,
+            now_ms,
+            None,
+            self._views.wake,
+        )
         self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
         self._querier = Querier(self._index, self._head, store, self._tombstones, self._retention.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
@@ -93,10 +106,11 @@ class Storage:
         return bool(self._head.unflushed or ingest.unstored or ingest.unstored_metadata or tombstones.current or tombstones.gone)
 
     async def run(self) -> None:
-        """Flush, enforce retention and give freed memory back until cancelled."""
+        """Flush, keep views, enforce retention and give freed memory back until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._flusher.run(), name="flush")
             tasks.create_task(self._retention.run(), name="retention")
+            tasks.create_task(self._views.run(), name="views")
             tasks.create_task(keep_trimmed(), name="trim")
 
     async def close(self) -> None:
@@ -109,6 +123,7 @@ class Storage:
             if opened:
                 await self._flusher.flush()
                 await self._flusher.drop_stored_wal()
+                await self._views.finish()
         except StorageError as error:
             log.warning("the last flush failed, the WAL keeps its samples: %s", error)
         finally:

@@ -296,6 +296,13 @@ class Store(Protocol):
         """
         ...
 
+    async def refresh_views(self) -> int:
+        """Let the views for people follow the series that flushes brought and retention removed.
+
+        Does a bounded part of the work, in a transaction of its own, and returns how many metrics that was; 0 when nothing is left to do.
+        """
+        ...
+
     async def stats(self) -> StoreStats: ...
 
     async def foreign_changes(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import duckdb
 
 from promlike.errors import StorageError
+from promlike.storage.duckdb import views
 from promlike.storage.duckdb.schema import FIRST_TABLES
 
 _VERSION = "SELECT value FROM state WHERE key = 'schema_version'"
@@ -20,7 +21,10 @@ class Migration:
     statements: Sequence[str]
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(version=1, name="series, samples, metadata, state", statements=FIRST_TABLES),)
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(version=1, name="series, samples, metadata, state", statements=FIRST_TABLES),
+    Migration(version=2, name="views for people", statements=views.STATEMENTS),
+)
 """In order, from 1, without gaps. New steps go to the end."""
 
 

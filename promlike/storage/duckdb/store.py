@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,11 +17,12 @@ import duckdb
 
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.storage.duckdb import write
+from promlike.storage.duckdb import views, write
 from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
+from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class DuckDBStore:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._broken = False
         self._closed = False
+        self._books = LabelBooks()
+        self._views_compared = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duckdb-write")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="duckdb-read")
 
@@ -71,7 +75,19 @@ class DuckDBStore:
         return await self._read("load its state", load_position)
 
     async def write(self, batch: FlushBatch) -> None:
-        await self._change("write samples", lambda connection: write.write_batch(connection, batch))
+        growth: dict[str, LabelNames] = {}
+        watched = replace(batch, new_series=self._books.watched(batch.new_series, growth))
+
+        def change(connection: duckdb.DuckDBPyConnection) -> None:
+            write.delete_samples(connection, batch.deletions)
+            if len(batch.gone):
+                # At once, so that views come back with new series of this batch.
+                self._books.forget(_forget(connection, batch.gone))
+            write.write_batch(connection, watched)
+            views.note_growth(connection, growth)
+
+        await self._change("write samples", change)
+        self._books.known |= growth
         await self._on_writer("shrink its cache", self._shrink_cache)
 
     async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
@@ -90,7 +106,13 @@ class DuckDBStore:
         await self._change("delete samples", lambda connection: write.delete_samples(connection, deletions))
 
     async def delete_series(self, refs: Int32) -> None:
-        await self._change("delete series", lambda connection: write.delete_series(connection, refs))
+        self._books.forget(await self._change("delete series", lambda connection: _forget(connection, refs)))
+
+    async def refresh_views(self) -> int:
+        if not self._views_compared:
+            await self._change("compare its views", views.note_differences)
+            self._views_compared = True
+        return await self._change("make views", views.refresh_views)
 
     async def clean(self) -> None:
         await self._on_writer("check-point", self._checkpoint)
@@ -170,6 +192,7 @@ class DuckDBStore:
         except BaseException:
             connection.close()
             raise
+        self._books.known = views.load_books(connection)
         self._connection, self._broken = connection, False
 
     def _disconnect(self) -> None:
@@ -207,3 +230,10 @@ class DuckDBStore:
             self._opened().execute("CHECKPOINT")
         except duckdb.TransactionException as error:
             log.debug("check-point put off: %s", error)
+
+
+def _forget(connection: duckdb.DuckDBPyConnection, refs: Int32) -> list[str]:
+    """Forget series; the metrics that have none left."""
+    metrics = views.metrics_of(connection, refs)
+    write.delete_series(connection, refs)
+    return views.note_loss(connection, metrics)

@@ -17,10 +17,7 @@ SERIES_AT_ONCE = 10_000
 
 
 def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> None:
-    """See `Store.write`."""
-    delete_samples(connection, batch.deletions)
-    if len(batch.gone):
-        delete_series(connection, batch.gone)
+    """What is new of a batch, see `Store.write`."""
     new_series = iter(batch.new_series)
     while part := list(islice(new_series, SERIES_AT_ONCE)):
         _write_series(connection, part)

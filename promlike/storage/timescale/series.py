@@ -86,15 +86,19 @@ async def write_times(connection: Any, flush: int, times: Sequence[tuple[Int32, 
     await connection.execute(WIDEN_TIMES, flush)
 
 
-async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int32) -> None:
-    """See `Store.delete_series`: this writer has these series no more, and what no writer has is dropped."""
+async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int32) -> list[str]:
+    """See `Store.delete_series`: this writer has these series no more, and what no writer has is dropped; the metrics of what was."""
     query = "DELETE FROM writer_series WHERE writer = $1 AND ref = ANY($2::int[]) RETURNING series_id"
     found = [row["series_id"] for row in await connection.fetch(query, writer, refs.tolist())]
     gone = "id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
-    await connection.execute(
-        f"WITH gone AS (DELETE FROM series WHERE {gone} RETURNING id) DELETE FROM series_times USING gone WHERE series_id = id", found
+    rows = await connection.fetch(
+        f"WITH gone AS (DELETE FROM series WHERE {gone} RETURNING id, metric),"
+        " times AS (DELETE FROM series_times USING gone WHERE series_id = id)"
+        " SELECT DISTINCT metric FROM gone",
+        found,
     )
     ids.forget(refs)
+    return [original(row["metric"]) for row in rows]
 
 
 def _json(series: Labels) -> str:

@@ -7,11 +7,13 @@ from typing import Any
 
 from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Int32, SampleBlock
+from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
-from promlike.storage.timescale import delete, metadata, partitions, read, series, write, writers
+from promlike.storage.timescale import delete, metadata, partitions, read, series, views, write, writers
 from promlike.storage.timescale.connection import Database, Timeouts
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
+from promlike.storage.timescale.reader import prepare_reader, prepare_view_schema
 from promlike.storage.timescale.server import ServerFeatures, server_features
 from promlike.storage.timescale.times import to_time
 from promlike.storage.writer_id import read_writer_id
@@ -27,6 +29,8 @@ class TimescaleStore:
         self._folder = folder
         self._database = Database(url, schema=schema, timeouts=timeouts or Timeouts())
         self._ids = SeriesIds()
+        self._books = LabelBooks(shared=True)
+        self._views_prepared = False
         self._writer = 0
         self._features: ServerFeatures | None = None
         self._own = writers.OwnFlushes()
@@ -68,6 +72,7 @@ class TimescaleStore:
 
     async def write(self, batch: FlushBatch) -> None:
         features, ids, writer = self.features, self._ids, self._writer
+        growth: dict[str, LabelNames] = {}
         async with self._database.transaction("write") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             stored = await writers.load_position(connection, writer)
@@ -75,14 +80,17 @@ class TimescaleStore:
                 return  # the answer to an earlier commit was lost with the connection
             await self._delete(connection, flush, batch.deletions)
             if len(batch.gone):
-                await series.delete_series(connection, writer, ids, batch.gone)
-            await series.write_series(connection, writer, ids, batch.new_series)
+                # At once, so that views come back with new series of this batch.
+                self._books.forget(await self._forget(connection, batch.gone))
+            await series.write_series(connection, writer, ids, self._books.watched(batch.new_series, growth))
+            await views.note_growth(connection, growth)
             await metadata.write_metadata(connection, batch.metadata)
             times = await write.write_chunks(connection, features, ids, iter(batch.chunks))
             times += await write.write_late(connection, features, ids, batch.late_refs, batch.late_ts_ms, batch.late_values)
             await series.write_times(connection, flush, times)
             await writers.write_position(connection, writer, batch.position)
         self._own.committed(flush)
+        self._books.known |= growth
 
     async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
         ids = self._ids.ids_of(refs)
@@ -115,12 +123,30 @@ class TimescaleStore:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             await self._delete(connection, flush, deletions)
         self._own.committed(flush)
+        self._own.committed(flush)
 
     async def delete_series(self, refs: Int32) -> None:
         async with self._database.transaction("delete series") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
-            await series.delete_series(connection, self._writer, self._ids, refs)
+            lost = await self._forget(connection, refs)
         self._own.committed(flush)
+        self._books.forget(lost)
+
+    async def refresh_views(self) -> int:
+        schema = self._database.schema
+        async with self._database.transaction("make views") as connection:
+            if not self._views_prepared:
+                if not await prepare_view_schema(connection, schema):
+                    return 0
+                await prepare_reader(connection, schema)
+                await views.note_differences(connection, schema)
+                self._books.known = await views.load_books(connection) | self._books.known
+            recent = dict(self._books.recent)
+            await views.note_unshown(connection, recent)
+            count = await views.refresh_views(connection, schema)
+        self._views_prepared = True
+        self._books.compared(recent)
+        return count
 
     async def clean(self) -> None:
         async with self._database.connection("vacuum") as connection:
@@ -139,6 +165,11 @@ class TimescaleStore:
     async def stats(self) -> StoreStats:
         async with self._database.connection("read statistics") as connection:
             return await read.load_stats(connection, timescale=self.features.timescale)
+
+    async def _forget(self, connection: Any, refs: Int32) -> list[str]:
+        """Forget series; the metrics that have none left."""
+        metrics = await series.delete_series(connection, self._writer, self._ids, refs)
+        return await views.note_loss(connection, metrics)
 
     async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion]) -> None:
         for each in deletions:
