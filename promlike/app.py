@@ -16,6 +16,7 @@ import uvloop
 from aiohttp import web
 
 from promlike import __version__
+from promlike.api import notices
 from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, storage_metrics
@@ -50,6 +51,9 @@ log = getLogger(__name__)
 
 SHUTDOWN_SECONDS = 10.0
 """How long requests in flight may take once the server stops."""
+
+STORE_SECONDS = 1.0
+"""How often is looked whether the store takes samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +230,7 @@ class Server:
                 stack.push_async_callback(self._cache.close)
             # Stops after HTTP although HTTP starts first: it answers /-/healthy, and 503 to the rest, while the WAL is replayed.
             stack.push_async_callback(self._storage.close)
+            self._state.notices.set(notices.STARTING)
             await stack.enter_async_context(self._listening())
             await self._storage.open()
             async with asyncio.TaskGroup() as tasks:
@@ -233,8 +238,10 @@ class Server:
                     tasks.create_task(self._storage.run(), name="storage"),
                     tasks.create_task(self._scrape.run(), name="scrape"),
                     tasks.create_task(self._reload_on_signal(), name="reload"),
+                    tasks.create_task(self._watch_store(), name="watch"),
                 ]
                 self._state.phase = Phase.READY
+                self._state.notices.set(notices.STARTING, False)
                 log.info(
                     "ready",
                     extra={
@@ -246,6 +253,8 @@ class Server:
                 )
                 await self._stop.wait()
                 self._state.phase = Phase.STOPPING
+                self._state.notices.set(notices.STOPPING)
+                self._state.notices.close()
                 log.info("stopping")
                 await self._scrape.close()
                 for task in running:
@@ -289,11 +298,14 @@ class Server:
     async def reload(self) -> None:
         """Read the configuration again; an invalid one changes nothing and raises ConfigError."""
         self._state.config_loaded = False
-        config = await asyncio.to_thread(read_config, self._options)
-        await self._scrape.reload(config)
+        try:
+            config = await asyncio.to_thread(read_config, self._options)
+            await self._scrape.reload(config)
+            self._state.config_loaded = True
+        finally:
+            self._state.notices.set(notices.RELOAD_FAILED, not self._state.config_loaded)
         self._state.config_yaml = to_yaml(config)
         self._state.external_labels = labels(config.global_.external_labels)
-        self._state.config_loaded = True
         self._state.config_loaded_at = time()
         log.info("configuration loaded", extra={"file": self._options.config_file})
 
@@ -306,6 +318,12 @@ class Server:
             except ConfigError as error:
                 for problem in error.problems:
                     log.error("the configuration was not loaded, the old one stays: %s", problem)
+
+    async def _watch_store(self) -> None:
+        """Notify of a store that does not take samples."""
+        while True:
+            self._state.notices.set(notices.STORE_FAILS, bool(self._storage.flush_problem))
+            await asyncio.sleep(STORE_SECONDS)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import time
 
+from promlike.api.notices import Notices
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.params import Params
 from promlike.model.labels import Labels
@@ -35,6 +36,7 @@ class ServerState:
     external_labels: Labels = ()
     config_loaded: bool = True
     config_loaded_at: float = 0.0
+    notices: Notices = field(default_factory=Notices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +52,7 @@ class WebOptions:
     enable_lifecycle: bool = False
     enable_admin_api: bool = False
     search_max_limit: int = 10_000
+    max_notifications_subscribers: int = 16
     retention: str = "15d"
 
 

@@ -1,8 +1,8 @@
 """The JSON envelope of every answer, compressed when the client takes gzip."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import orjson
 from aiohttp import hdrs, web
@@ -39,10 +39,11 @@ class Stream:
     content_type: str
     parts: AsyncGenerator[bytes, None]
     content_encoding: str = ""
+    more_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headers(self) -> dict[str, str]:
-        headers: dict[str, str] = {hdrs.CONTENT_TYPE: self.content_type}
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: self.content_type, **self.more_headers}
         return headers | {hdrs.CONTENT_ENCODING: self.content_encoding} if self.content_encoding else headers
 
 

@@ -47,6 +47,10 @@ class OwnMetrics:
         self._requests.labels(handler, str(code)).inc()
         self._seconds.labels(handler).observe(seconds)
 
+    def families(self) -> Iterable[Metric]:
+        """Every metric with its samples now."""
+        return self._registry.collect()
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         return await send(request, 200, [generate_latest(self._registry)], content_type=CONTENT_TYPE)
 

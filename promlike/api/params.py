@@ -38,8 +38,6 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:Z|([+
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
 
 
-_BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
-
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -112,12 +110,12 @@ class Params:
         except BadRequest as error:
             raise BadRequest(f"{name} must be a number") from error
 
-    def boolean(self, name: str) -> bool:
-        """True or false in Go's notation; false where it is missing."""
+    def boolean(self, name: str, *, default: bool = False) -> bool:
+        """True or false in Go's notation."""
         text = self.text(name)
         if text and text not in (*_TRUE, *_FALSE):
             raise InvalidParameter(name, f"unable to parse boolean: strconv.ParseBool: parsing {quote(text)}: invalid syntax")
-        return text in _TRUE
+        return text in _TRUE if text else default
 
     def limit(self) -> int:
         """`limit`, 0 when there is none."""
@@ -142,13 +140,6 @@ class Params:
         if found is None:
             raise InvalidParameter(name, f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax")
         return found
-
-    def flag(self, name: str, *, default: bool = False) -> bool:
-        """True or false, in all of Go's spellings."""
-        text = self.text(name)
-        if text and text not in _BOOLEANS:
-            raise InvalidParameter(name, f"strconv.ParseBool: parsing {quote(text)}: invalid syntax")
-        return _BOOLEANS[text] if text else default
 
     def choice(self, name: str, default: E) -> E:
         """One of the values of an enumeration."""

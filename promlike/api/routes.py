@@ -23,6 +23,7 @@ from promlike.api.format_query import format_query
 from promlike.api.label_values import label_values
 from promlike.api.labels import labels
 from promlike.api.metadata import metadata
+from promlike.api.notifications import notifications, notifications_live
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.page import page
 from promlike.api.params import Params, read_params
@@ -33,14 +34,15 @@ from promlike.api.query_range import query_range
 from promlike.api.read import read
 from promlike.api.rules import alertmanagers, alerts, rules
 from promlike.api.search import search_label_names, search_label_values, search_metric_names
+from promlike.api.self_metrics import self_metrics
 from promlike.api.series import series
 from promlike.api.server_metrics import server_metrics
-from promlike.api.targets import scrape_pools, targets, targets_metadata
+from promlike.api.targets import relabel_steps, scrape_pool_config, scrape_pools, targets, targets_metadata
 from promlike.api.tsdb_status import tsdb
 
 log = getLogger(__name__)
 
-Endpoint = Callable[[Api, Params, web.Request], Awaitable[Answer | Stream]]
+Endpoint = Callable[[Api, Params, web.Request], Awaitable[Answer | Stream | web.Response]]
 PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.Response | Stream]]
 
 MAX_FORM_BYTES = 32 << 20
@@ -63,7 +65,9 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "metadata", metadata),
     ("GET", "targets", targets),
     ("GET", "targets/metadata", targets_metadata),
+    ("GET", "targets/relabel_steps", relabel_steps),
     ("GET", "scrape_pools", scrape_pools),
+    ("GET", "scrape_pools/config", scrape_pool_config),
     ("GET", "rules", rules),
     ("GET", "alerts", alerts),
     ("GET", "alertmanagers", alertmanagers),
@@ -72,12 +76,21 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "status/config", status.config),
     ("GET", "status/flags", status.flags),
     ("GET", "status/runtimeinfo", status.runtimeinfo),
+    ("GET", "status/self_metrics", self_metrics),
     ("GET", "status/tsdb", tsdb),
+    ("GET", "status/tsdb/blocks", status.blocks),
     ("POST PUT", "admin/tsdb/delete_series", admin.delete_series),
     ("POST PUT", "admin/tsdb/clean_tombstones", admin.clean_tombstones),
     ("POST PUT", "admin/tsdb/snapshot", admin.snapshot),
 )
 """Under /api/v1, served once the server is ready."""
+
+EARLY_ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
+    ("GET", "status/walreplay", status.walreplay),
+    ("GET", "notifications", notifications),
+    ("GET", "notifications/live", notifications_live),
+)
+"""Under /api/v1, served while the server starts and stops, too."""
 
 PLAIN: tuple[tuple[str, str, PlainEndpoint], ...] = (
     ("GET HEAD", "/-/healthy", lifecycle.healthy),
@@ -101,11 +114,13 @@ def build_application(api: Api, *, remote_write: Handler | None) -> web.Applicat
     """The application under its route prefix. `remote_write` takes /api/v1/write, or nothing does."""
     prefix = api.web.route_prefix
     api.metrics.add(lambda: server_metrics(api))
-    middlewares = [_observed(api.metrics, prefix), _cors(api.web.cors_origin, f"{prefix}/api/v1/")]
-    application = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=middlewares)
+    api_path = f"{prefix}/api/v1/"
+    application = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[_observed(api.metrics, prefix), _preflight(api_path)])
+    application.on_response_prepare.append(_cors(api.web.cors_origin, api_path))
     for methods, path, endpoint in ENDPOINTS:
         _add(application, methods, f"{prefix}/api/v1/{path}", _answering(api, endpoint))
-    _add(application, "GET", f"{prefix}/api/v1/status/walreplay", _answering(api, status.walreplay, when_ready=False))
+    for methods, path, endpoint in EARLY_ENDPOINTS:
+        _add(application, methods, f"{prefix}/api/v1/{path}", _answering(api, endpoint, when_ready=False))
     for methods, path, plain in PLAIN:
         _add(application, methods, f"{prefix}{path}", _plain(api, plain))
     for methods, path, plain in PLAIN_WHEN_READY:
@@ -132,14 +147,23 @@ def _answering(api: Api, endpoint: Endpoint, *, when_ready: bool = True) -> Hand
         if waiting is not None:
             return waiting
         try:
-            found = await endpoint(api, await read_params(request), request)
-            return await _respond_stream(request, found) if isinstance(found, Stream) else await respond(request, found)
+            return await _respond(request, await endpoint(api, await read_params(request), request))
         except web.HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
             return await _failed(request, error)
 
     return handle
+
+
+async def _respond(request: web.Request, found: Answer | Stream | web.Response) -> web.StreamResponse:
+    match found:
+        case Answer():
+            return await respond(request, found)
+        case Stream():
+            return await _respond_stream(request, found)
+        case _:
+            return found
 
 
 async def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
@@ -171,8 +195,7 @@ async def _respond_stream(request: web.Request, stream: Stream) -> web.StreamRes
 def _plain(api: Api, endpoint: PlainEndpoint) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            found = await endpoint(api, request)
-            return await _respond_stream(request, found) if isinstance(found, Stream) else found
+            return await _respond(request, await endpoint(api, request))
         except web.HTTPException:
             raise
         except Exception as error:  # noqa: BLE001 - as above, in plain text
@@ -195,25 +218,31 @@ def _redirect(location: str) -> Handler:
     return handle
 
 
-def _cors(origin_pattern: str, api_path: str) -> Middleware:
-    """Say which origins may call from a browser, and answer its OPTIONS before a call."""
+def _preflight(api_path: str) -> Middleware:
+    """Answer the OPTIONS that browsers send before a call."""
+
+    @web.middleware
+    async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asking = request.method == hdrs.METH_OPTIONS and request.path.startswith(api_path)
+        return web.Response(status=204) if asking else await handler(request)
+
+    return preflight
+
+
+def _cors(origin_pattern: str, api_path: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Say in headers which origins may call from a browser."""
     allowed = re.compile(f"(?:{origin_pattern})")
     any_origin = origin_pattern == ".*"
 
-    @web.middleware
-    async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not request.path.startswith(api_path):
-            return await handler(request)
-        asking = request.method == hdrs.METH_OPTIONS
-        response: web.StreamResponse = web.Response(status=204) if asking else await handler(request)
+    async def cors(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin and allowed.fullmatch(origin):
+        known = request.match_info.route.resource is not None or request.method == hdrs.METH_OPTIONS
+        if known and request.path.startswith(api_path) and origin and allowed.fullmatch(origin):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Accept, Authorization, Content-Type, Origin"
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, OPTIONS"
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Date"
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
-        return response
 
     return cors
 

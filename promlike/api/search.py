@@ -26,7 +26,7 @@ Found = tuple[list[tuple[str, float]], bool]
 
 async def search_metric_names(api: Api, params: Params, request: web.Request) -> Stream:
     search = read_search(params, api.web.search_max_limit)
-    include_metadata = params.flag("include_metadata")
+    include_metadata = params.boolean("include_metadata")
     selection = read_selection(params)
     names, _ = await api.storage.label_values(METRIC_NAME, selection.matcher_sets, start_ms=selection.start_ms, end_ms=selection.end_ms)
     known = api.storage.metadata() if include_metadata else {}

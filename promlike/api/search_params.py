@@ -56,11 +56,11 @@ def read_search(params: Params, max_limit: int) -> SearchRequest:
             terms=tuple(terms) if all(terms) else (),
             algorithm=params.choice("fuzz_alg", FuzzyAlgorithm.SUBSEQUENCE),
             threshold=threshold / 100,
-            case_sensitive=params.flag("case_sensitive", default=True),
+            case_sensitive=params.boolean("case_sensitive", default=True),
         ),
         sort_by=params.choice("sort_by", SortBy.ALPHA),
         sort_dir=params.choice("sort_dir", SortDir.ASCENDING),
-        include_score=params.flag("include_score"),
+        include_score=params.boolean("include_score"),
         limit=limit or max_limit,
         batch_size=params.whole("batch_size", DEFAULT_BATCH) or DEFAULT_BATCH,
     )

@@ -55,9 +55,33 @@ async def runtimeinfo(api: Api, params: Params, request: web.Request) -> Answer:
 
 
 async def walreplay(api: Api, params: Params, request: web.Request) -> Answer:
-    """Served while starting, too."""
-    done = api.server.phase is not Phase.STARTING
-    return answer({"min": 0, "max": 0, "current": 0, "state": "done" if done else "in progress"})
+    """Segments of the WAL; served while starting, too."""
+    replay = api.storage.replay
+    state = "done" if api.server.phase is not Phase.STARTING else "in progress" if replay.begun else "waiting"
+    return answer({"min": replay.first_segment, "max": replay.last_segment, "current": replay.segment, "state": state})
+
+
+async def blocks(api: Api, params: Params, request: web.Request) -> Answer:
+    """`status/tsdb/blocks`: all that the store holds as one block, for it has no others; nothing when it is empty."""
+    stats = await api.storage.store_stats()
+    if stats.min_time_ms is None or stats.max_time_ms is None:
+        return answer({"blocks": []})
+    ulid = _ulid(stats.min_time_ms)
+    block = {
+        "ulid": ulid,
+        "minTime": stats.min_time_ms,
+        "maxTime": stats.max_time_ms,
+        "stats": {"numSamples": stats.samples, "numSeries": stats.series, "numChunks": stats.series, "numBytes": stats.bytes},
+        "compaction": {"level": 1, "sources": [ulid]},
+        "version": 1,
+    }
+    return answer({"blocks": [block]})
+
+
+def _ulid(ms: int) -> str:
+    """An identifier whose first ten characters are a time in Crockford's base 32, as ULIDs have it, and whose random part is zero."""
+    time_part = "".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[max(ms, 0) >> shift & 31] for shift in range(45, -1, -5))
+    return time_part + "0" * 16
 
 
 def _rfc3339(seconds: float, precision: str = "milliseconds") -> str:

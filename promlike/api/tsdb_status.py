@@ -1,17 +1,18 @@
 """`/api/v1/status/tsdb`: how many series there are, and which names and labels have most of them."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 from aiohttp import web
 
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, answer
 from promlike.api.params import Params, parse_integer
+from promlike.api.selection import read_selection
 from promlike.errors import BadRequest
-from promlike.model.labels import METRIC_NAME, Labels
+from promlike.model.blocks import Int64
+from promlike.model.labels import METRIC_NAME
+from promlike.storage.index import PairCounts
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 10
@@ -33,10 +34,13 @@ def parse_limit(text: str) -> int:
 
 
 async def tsdb(api: Api, params: Params, request: web.Request) -> Answer:
-    limit = parse_limit(params.text("limit"))
-    found, _ = await api.storage.series([], start_ms=None, end_ms=None)
-    counts = await asyncio.to_thread(cardinality, found, limit)
-    return answer({"headStats": _head(api, counts.label_pairs), **counts.tops})
+    """Beyond Prometheus: `match[]` counts only some series, `focusLabel` adds how many have each value of one label."""
+    limit = parse_limit(params.text("limit") or params.text("topN"))
+    focus = params.text("focusLabel")
+    selection = read_selection(params)
+    pairs = await api.storage.label_pairs(selection.matcher_sets)
+    tops = await asyncio.to_thread(top_lists, pairs, limit, focus)
+    return answer({"headStats": _head(api, len(pairs.counts))} | tops)
 
 
 def _head(api: Api, label_pairs: int) -> dict[str, int]:
@@ -44,44 +48,48 @@ def _head(api: Api, label_pairs: int) -> dict[str, int]:
     return {
         "numSeries": storage.head_series,
         "numLabelPairs": label_pairs,
-        "chunkCount": 0,
+        "chunkCount": storage.head_blocks,
         "minTime": storage.min_time_ms or 0,
         "maxTime": storage.max_time_ms or 0,
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cardinality:
-    """How many distinct label pairs there are, and the lists of the largest, by their names in the answer."""
+def top_lists(pairs: PairCounts, limit: int, focus: str = "") -> dict[str, list[dict[str, object]]]:
+    """The lists of the largest, by their names in the answer."""
+    names, rows, counts = pairs.names, pairs.rows, pairs.counts
+    of_metric = np.flatnonzero(rows == names.index(METRIC_NAME)) if METRIC_NAME in names else rows[:0]
+    lengths = np.fromiter((len(text.encode()) for text in pairs.scope.texts(pairs.symbols)), np.int64, len(counts))
+    values = np.bincount(rows, minlength=len(names))
+    sizes = np.bincount(rows, weights=lengths * counts, minlength=len(names)).astype(np.int64)
 
-    label_pairs: int
-    tops: dict[str, list[dict[str, object]]]
+    def value(row: int) -> str:
+        return pairs.scope.text(int(pairs.symbols[row]))
 
-
-def cardinality(series: Sequence[Labels], limit: int) -> Cardinality:
-    """Walks every label of every series: an administrator's question, asked seldom, answered in a worker thread."""
-    by_metric: Counter[str] = Counter()
-    by_pair: Counter[tuple[str, str]] = Counter()
-    for labels in series:
-        by_pair.update(labels)
-    values: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for (name, value), count in by_pair.items():
-        values[name] += 1
-        sizes[name] += len(value.encode()) * count
-        if name == METRIC_NAME:
-            by_metric[value] += count
-    pairs = Counter({f"{name}={value}": count for (name, value), count in by_pair.items()})
-    return Cardinality(
-        label_pairs=len(by_pair),
-        tops={
-            "seriesCountByMetricName": _top(by_metric, limit),
-            "labelValueCountByLabelName": _top(values, limit),
-            "memoryInBytesByLabelName": _top(sizes, limit),
-            "seriesCountByLabelValuePair": _top(pairs, limit),
-        },
-    )
+    lists = {
+        "seriesCountByMetricName": [_entry(value(row), counts[row]) for row in of_metric[_largest(counts[of_metric], limit)].tolist()],
+        "labelValueCountByLabelName": [_entry(names[name], values[name]) for name in _largest(values, limit).tolist()],
+        "memoryInBytesByLabelName": [_entry(names[name], sizes[name]) for name in _largest(sizes, limit).tolist()],
+        "seriesCountByLabelValuePair": [
+            _entry(f"{names[rows[row]]}={value(row)}", counts[row]) for row in _largest(counts, limit).tolist()
+        ],
+    }
+    if focus:
+        focused = np.flatnonzero(rows == names.index(focus)) if focus in names else rows[:0]
+        lists["seriesCountByFocusLabelValue"] = [
+            _entry(value(row), counts[row]) for row in focused[_largest(counts[focused], limit)].tolist()
+        ]
+    return lists
 
 
-def _top(counts: Counter[str], limit: int) -> list[dict[str, object]]:
-    return [{"name": name, "value": count} for name, count in counts.most_common(limit)]
+def _largest(counts: Int64, limit: int) -> Int64:
+    """Where the largest stand, the largest first and of equal ones the first: int64[K]."""
+    if len(counts) > limit:
+        least = np.partition(counts, len(counts) - limit)[len(counts) - limit]
+        rows = np.flatnonzero(counts >= least)
+    else:
+        rows = np.arange(len(counts))
+    return rows[np.argsort(-counts[rows], kind="stable")][:limit]
+
+
+def _entry(name: str, count: np.int64) -> dict[str, object]:
+    return {"name": name, "value": int(count)}

@@ -78,6 +78,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
             keepalive_seconds=flags.duration_ms("web.read-timeout") / 1000,
             enable_lifecycle=flags.boolean("web.enable-lifecycle"),
             enable_admin_api=flags.boolean("web.enable-admin-api"),
+            max_notifications_subscribers=flags.integer("web.max-notifications-subscribers"),
             search_max_limit=flags.integer("web.search.max-limit"),
             retention=flags.text("storage.tsdb.retention.time"),
         ),

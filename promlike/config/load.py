@@ -78,6 +78,11 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(write_section(replace(config, scrape_configs=own)), sort_keys=False, allow_unicode=True, width=10_000)
 
 
+def job_yaml(job: ScrapeConfig) -> str:
+    """One job as YAML, defaults filled in and secrets masked, wherever it was read."""
+    return yaml.safe_dump(write_section(job), sort_keys=False, allow_unicode=True, width=10_000)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

@@ -96,6 +96,10 @@ class ScrapeService:
         """The names of all jobs."""
         return list(self._pools)
 
+    def config_of(self, scrape_pool: str) -> ScrapeConfig | None:
+        """The configuration of a job."""
+        return next((job for job in self._config.scrape_configs if job.job_name == scrape_pool), None)
+
     def metrics(self) -> Iterable[Metric]:
         """`prometheus_target_*` and `prometheus_sd_*`, for /metrics."""
         discovered = {job: supervised.pool.discovered_count for job, supervised in self._pools.items()}

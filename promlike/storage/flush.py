@@ -69,6 +69,8 @@ class Flusher:
         self._on_flush = on_flush
         self.stored = stored
         """The position of the last flush that is known to be in the store."""
+        self.problem = ""
+        """Why the last flush failed."""
         self._unknown: _Attempt | None = None
         self._lock = asyncio.Lock()
 
@@ -113,9 +115,11 @@ class Flusher:
                 return
             attempt = self._begin()
             samples = await self._write(attempt)
-        except BaseException:
+        except BaseException as error:
             self._counters.flush_failures += 1
+            self.problem = str(error) or type(error).__name__
             raise
+        self.problem = ""
         seconds = time.monotonic() - started
         self._counters.flushes += 1
         self._counters.flush_samples += samples

@@ -132,7 +132,11 @@ class Head:
     @property
     def used_bytes(self) -> int:
         """Bytes of blocks in use, or waiting for a reader to let go of them."""
-        return int(self._pool[0] - self._pool[1]) * BLOCK_BYTES
+        return self.used_blocks * BLOCK_BYTES
+
+    @property
+    def used_blocks(self) -> int:
+        return int(self._pool[0] - self._pool[1])
 
     def add_series(self, ref: int) -> None:
         """Make room for a ref; refs of a gap below it become empty series."""

@@ -50,6 +50,19 @@ class SelectedSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairCounts:
+    """Distinct labels of some series: K pairs of a name (`rows int64[K]` into `names`) and a value (`symbols int32[K]` of `scope`), and how
+    many series have each (`counts int64[K]`).
+    """
+
+    names: tuple[str, ...]
+    rows: Int64
+    symbols: Int32
+    counts: Int64
+    scope: SymbolScope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Postings:
     """One label name: its values' symbols, ascending int32[U], and the refs that have value u, `refs[starts[u]:starts[u+1]]`, ascending."""
 
@@ -223,6 +236,14 @@ class SeriesIndex:
             postings = self._build_postings(found, count)
             self._postings[found] = postings
         return postings
+
+    def label_pairs(self, refs: Int32) -> PairCounts:
+        """How many of the series `refs int32[S]` have each label."""
+        names, symbols, counts = kernels.count_pairs(self._arena, self._starts, self._ends, refs)
+        known, rows = np.unique(names, return_inverse=True)
+        return PairCounts(
+            names=tuple(map(self._names.text, known.tolist())), rows=rows, symbols=symbols, counts=counts, scope=SymbolScope(self.symbols)
+        )
 
     def names_of(self, refs: Int32) -> list[str]:
         """The label names that the series of `refs int32[S]` use, sorted."""

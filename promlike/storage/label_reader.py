@@ -12,7 +12,7 @@ from promlike.model.frame import SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.storage.head import Head
-from promlike.storage.index import SeriesIndex
+from promlike.storage.index import PairCounts, SeriesIndex
 
 T = TypeVar("T")
 
@@ -70,6 +70,10 @@ class LabelLookup:
             return _limited(values, limit)
 
         return await self._run(look_up)
+
+    async def label_pairs(self, matcher_sets: Matchers) -> PairCounts:
+        """How many series have each label."""
+        return await self._run(lambda: self._index.label_pairs(self._matching(matcher_sets, None, None)))
 
     async def _run(self, look_up: Callable[[], T]) -> T:
         if self._index.count <= DIRECT_SERIES:

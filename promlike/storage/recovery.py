@@ -53,10 +53,10 @@ def replay_wal(
     deleter: Deleter,
     counters: StorageCounters,
     progress: Callable[[str], None],
+    report: ReplayReport,
 ) -> int:
-    """Apply the WAL after `position`; return the number of the segment to write next."""
+    """Apply the WAL after `position`; return the number of the segment to write next. `report` tells how far it is."""
     started = time.monotonic()
-    report = ReplayReport()
     waiting: list[SampleColumns] = []
     samples = count = 0
 

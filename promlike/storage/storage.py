@@ -19,7 +19,7 @@ from promlike.storage.deletion import Deleter
 from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
 from promlike.storage.head import Head
-from promlike.storage.index import SeriesIndex
+from promlike.storage.index import PairCounts, SeriesIndex
 from promlike.storage.ingest import Ingest
 from promlike.storage.label_reader import LabelLookup
 from promlike.storage.memory import keep_trimmed
@@ -27,10 +27,11 @@ from promlike.storage.options import StorageOptions
 from promlike.storage.querier import Querier
 from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
-from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store
+from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store, StoreStats
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.view_keeper import ViewKeeper
 from promlike.storage.wal import WalCommitter, WalWriter
+from promlike.storage.wal_replay import ReplayReport
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class Storage:
         self.options = options
         self.counters = StorageCounters()
         self.changes = Changes(now_ms)
+        self.replay = ReplayReport()
+        """How far the replay of the WAL is."""
         self._store = store
         self._now_ms = now_ms
         self._index = SeriesIndex(Symbols())
@@ -93,7 +96,7 @@ class Storage:
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
         # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
         next_segment = await asyncio.to_thread(
-            replay_wal, folder, position, self._index, self._head, self._ingest, self._deleter, self.counters, progress
+            replay_wal, folder, position, self._index, self._head, self._ingest, self._deleter, self.counters, progress, self.replay
         )
         self._writer.open(next_segment)
         self._wal.applied = self._writer.position
@@ -210,6 +213,10 @@ class Storage:
     ) -> tuple[list[str], bool]:
         return await self._labels.label_values(name, matcher_sets, start_ms=start_ms, end_ms=end_ms, limit=limit)
 
+    async def label_pairs(self, matcher_sets: Sequence[Sequence[Matcher]]) -> PairCounts:
+        """How many series have each label, of those that satisfy all matchers of any set, or of all."""
+        return await self._labels.label_pairs(matcher_sets)
+
     def metadata(self) -> dict[str, list[Metadata]]:
         return {metric: [entry] for metric, entry in self._ingest.metadata.items()}
 
@@ -237,6 +244,21 @@ class Storage:
     def head_bytes(self) -> int:
         """Bytes of sample blocks in memory."""
         return self._head.used_bytes
+
+    @property
+    def head_blocks(self) -> int:
+        """Blocks of samples in memory."""
+        return self._head.used_blocks
+
+    async def store_stats(self) -> StoreStats:
+        """What the store holds. Raises StorageError."""
+        self._check_open()
+        return await self._store.stats()
+
+    @property
+    def flush_problem(self) -> str:
+        """Why the last flush failed; empty when it did not."""
+        return self._flusher.problem
 
     @property
     def unflushed_samples(self) -> int:

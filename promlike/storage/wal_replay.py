@@ -24,12 +24,19 @@ class WalRecord:
 
 @dataclass(slots=True, kw_only=True)
 class ReplayReport:
-    """What a replay met, for the log and the metrics."""
+    """What a replay met so far, for the log and the metrics: the first, the current and the last segment it reads, and records of these.
+
+    Written by the replaying thread, read by any.
+    """
 
     records: int = 0
     bytes: int = 0
     torn_bytes: int = 0
     corruptions: list[str] = field(default_factory=list)
+    first_segment: int = 0
+    segment: int = 0
+    last_segment: int = 0
+    begun: bool = False
 
 
 def segment_path(folder: Path, segment: int) -> Path:
@@ -49,7 +56,10 @@ def replay(folder: Path, start: WalPosition | None, report: ReplayReport) -> Ite
     in files named `*.corrupt`.
     """
     segments = [segment for segment in segments_of(folder) if start is None or segment >= start.segment]
+    report.begun = True
+    report.first_segment, report.last_segment = (segments[0], segments[-1]) if segments else (0, 0)
     for i, segment in enumerate(segments):
+        report.segment = segment
         path = segment_path(folder, segment)
         offset = start.offset if start is not None and segment == start.segment else len(SEGMENT_MAGIC)
         if path.stat().st_size == 0:

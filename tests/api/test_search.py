@@ -76,7 +76,11 @@ async def test_order_is_by_text_or_the_best_first(client: Client) -> None:
         (METRICS, {"fuzz_alg": "x"}, 'invalid parameter "fuzz_alg": not supported value "x", subsequence or jarowinkler is needed'),
         (METRICS, {"sort_by": "x"}, 'invalid parameter "sort_by": not supported value "x", alpha or score is needed'),
         (METRICS, {"sort_by": "score", "sort_dir": "asc"}, 'invalid parameter "sort_dir": only valid with sort_by=alpha'),
-        (METRICS, {"case_sensitive": "x"}, 'invalid parameter "case_sensitive": strconv.ParseBool: parsing "x": invalid syntax'),
+        (
+            METRICS,
+            {"case_sensitive": "x"},
+            'invalid parameter "case_sensitive": unable to parse boolean: strconv.ParseBool: parsing "x": invalid syntax',
+        ),
         (METRICS, {"match[]": "{"}, "1:2: parse error: unexpected end of input inside braces"),
         (VALUES, {}, 'invalid parameter "label": the name of a label is needed'),
         (NAMES, {"start": "x"}, 'invalid parameter "start": Invalid time value for \'start\': cannot parse "x" to a valid timestamp'),

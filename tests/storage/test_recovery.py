@@ -156,8 +156,10 @@ async def test_a_store_that_is_away_stops_neither_appends_nor_queries(benches: B
             await bench.storage.flush()
         assert await bench.select() == answer(truth)
     assert bench.storage.counters.flush_failures == 4
+    assert bench.storage.flush_problem == "gone fishing"
     away[0] = False
     await bench.storage.flush()
+    assert bench.storage.flush_problem == ""
     assert bench.storage.unflushed_samples == 0
     await bench.storage.close()
     assert rows_in_sql(bench.folder) == sorted(("a", ts, bits(value)) for ts, value in truth["a"].items())
