@@ -71,6 +71,7 @@ class ServerOptions:
     head_window_ms: int
     flush_interval_ms: int
     retention_ms: int
+    wal_max_bytes: int
     remote_write: bool
     remote_write_messages: Sequence[str]
     threads: int
@@ -141,6 +142,7 @@ def storage_options(options: ServerOptions) -> StorageOptions:
         head_window_ms=options.head_window_ms,
         flush_interval_ms=options.flush_interval_ms,
         retention_ms=options.retention_ms,
+        wal_max_bytes=options.wal_max_bytes,
     )
 
 

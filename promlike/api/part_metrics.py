@@ -23,8 +23,12 @@ def storage_metrics(storage: Storage) -> Iterable[Metric]:
     yield CounterMetricFamily("prometheus_tsdb_head_series_created", "Series created.", value=counters.series_created)
     yield CounterMetricFamily("prometheus_tsdb_head_series_removed", "Series removed.", value=counters.series_removed)
     yield CounterMetricFamily("prometheus_tsdb_wal_corruptions", "WAL corruptions found.", value=counters.wal_corruptions)
-    yield GaugeMetricFamily("prometheus_tsdb_wal_storage_size_bytes", "Size of the WAL's files.", value=storage.wal_disk_bytes())
+    yield GaugeMetricFamily("prometheus_tsdb_wal_storage_size_bytes", "Size of the WAL's files.", value=storage.wal_disk_bytes)
     yield GaugeMetricFamily("promlike_storage_head_bytes", "Bytes of sample blocks in memory.", value=storage.head_bytes)
+    yield GaugeMetricFamily("promlike_storage_head_max_bytes", "The most that those may take.", value=storage.options.pool_bytes)
+    yield GaugeMetricFamily(
+        "promlike_storage_wal_max_bytes", "The most that the WAL may take; 0: any.", value=storage.options.wal_max_bytes
+    )
     yield GaugeMetricFamily("promlike_storage_unflushed_samples", "Samples that wait for a flush.", value=storage.unflushed_samples)
     yield GaugeMetricFamily("promlike_storage_wal_pending_bytes", "Bytes not yet on disk.", value=storage.wal_pending_bytes)
     yield CounterMetricFamily("promlike_storage_wal_fsyncs", "Times the WAL was synced.", value=storage.wal_fsyncs)

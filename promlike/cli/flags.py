@@ -82,6 +82,9 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _text("storage.schema", "promlike", "Schema of a PostgreSQL database that the tables are in."),
     _flag(Kind.DURATION, "storage.head-window", "3h", "How long samples stay in memory."),
     _flag(Kind.DURATION, "storage.flush-interval", "10m", "How often new samples go to the store."),
+    _flag(
+        Kind.BYTES, "storage.wal-max-size", "8GB", "How large the write-ahead log may become while the store is away; 0B means no limit."
+    ),
     _flag(Kind.DURATION, "query.timeout", "2m", "How long a query may take."),
     _flag(Kind.INTEGER, "query.max-samples", "50000000", "How many samples one query may load."),
     _flag(Kind.INTEGER, "query.max-concurrency", "20", "How many queries run at once; others wait."),

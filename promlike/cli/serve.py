@@ -53,6 +53,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         head_window_ms=flags.duration_ms("storage.head-window"),
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
+        wal_max_bytes=flags.bytes("storage.wal-max-size"),
         remote_write=flags.boolean("web.enable-remote-write-receiver"),
         remote_write_messages=_messages(flags),
         threads=os.cpu_count() or 1,

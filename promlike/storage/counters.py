@@ -13,6 +13,7 @@ class StorageCounters:
     samples_appended: int = 0
     samples_duplicate: int = 0
     samples_overwritten: int = 0
+    samples_refused: int = 0
     samples_rejected: Counter[RejectReason] = field(default_factory=Counter)
     series_created: int = 0
     series_removed: int = 0

@@ -1,6 +1,7 @@
 """The way in: series and samples through limits and WAL into the head."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -19,6 +20,8 @@ from promlike.storage.options import StorageOptions
 from promlike.storage.store import AppendResult, Metadata, SeriesRecord
 from promlike.storage.wal import WalCommitter
 from promlike.storage.wal_records import encode_metadata, encode_samples, encode_series
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -51,6 +54,7 @@ class Ingest:
         self._counters = counters
         self._changes = changes
         self._now_ms = now_ms
+        self._refusing = False
         self._unlogged: list[SeriesRecord] = []
         self._in_flight: dict[int, Int32] = {}
         self._flights = count()
@@ -90,8 +94,7 @@ class Ingest:
         return AppendResult(appended=appended, duplicates=duplicates, overwritten=overwritten, rejected=rejected, refusal=refusal)
 
     async def _append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
-        self._wal.check_room()
-        self._head.check_room(len(refs))
+        self._check_room(len(refs))
         self._revive_all(refs)
         flight = next(self._flights)
         self._in_flight[flight] = refs
@@ -125,6 +128,23 @@ class Ingest:
         self._submit(record, applying, failing)
         return await done
 
+    def _check_room(self, samples: int) -> None:
+        """Raise StorageUnavailable when WAL or head have no room; say so in the log once, and when there is room again."""
+        try:
+            self._wal.check_room()
+            self._wal.check_size()
+            self._head.check_room(samples)
+        except StorageUnavailable as error:
+            self._counters.samples_refused += samples
+            self.pressure.set()  # a flush may make room
+            if not self._refusing:
+                self._refusing = True
+                log.error("samples are refused: %s", error)
+            raise
+        if self._refusing:
+            self._refusing = False
+            log.info("samples are taken again")
+
     def in_flight(self) -> Int32:
         """Refs (int32[N], some twice) of samples on their way through the WAL, so that the head does not know of them yet."""
         return np.concatenate([np.empty(0, np.int32), *self._in_flight.values()])
@@ -143,7 +163,7 @@ class Ingest:
         counters.samples_appended += result.appended
         counters.samples_duplicate += result.duplicates
         counters.samples_overwritten += result.overwritten
-        if self._head.unflushed >= self._options.flush_max_samples:
+        if self._head.unflushed >= self._options.flush_max_samples or self._wal.is_half_full:
             self.pressure.set()
         self._changes.appended(refs, ts_ms)
         return result

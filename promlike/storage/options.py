@@ -13,7 +13,8 @@ class StorageOptions:
 
     `head_window_ms`: what the head always keeps in memory; beyond that it keeps what fits into `head_cache_bytes`.
     `flush_max_samples`: a flush starts early when this many samples wait for one. `future_limit_ms`: samples further ahead of the clock are
-    rejected. `wal_pending_bytes`: above this much not yet on disk, appends are refused as overload.
+    rejected. `wal_pending_bytes`: above this much not yet on disk, appends are refused as overload. `wal_max_bytes`: so large the WAL may
+    become while the store does not take what is in it; then appends are refused.
     """
 
     data_dir: Path
@@ -27,8 +28,14 @@ class StorageOptions:
     head_max_bytes: int = 0
     wal_segment_bytes: int = 64 << 20
     wal_pending_bytes: int = 64 << 20
+    wal_max_bytes: int = 0
     max_series: int = 0
     max_series_per_metric: int = 0
+
+    @property
+    def segment_bytes(self) -> int:
+        """The size of a segment of the WAL: several must fit into its limit, as only whole ones are dropped."""
+        return min(self.wal_segment_bytes, self.wal_max_bytes // 8) if self.wal_max_bytes else self.wal_segment_bytes
 
     @property
     def pool_bytes(self) -> int:

@@ -54,8 +54,8 @@ class Storage:
         self._now_ms = now_ms
         self._index = SeriesIndex(Symbols())
         self._head = Head(pool_bytes=options.pool_bytes)
-        self._writer = WalWriter(options.data_dir / "wal", options.wal_segment_bytes)
-        self._wal = WalCommitter(self._writer, max_pending_bytes=options.wal_pending_bytes)
+        self._writer = WalWriter(options.data_dir / "wal", options.segment_bytes)
+        self._wal = WalCommitter(self._writer, max_pending_bytes=options.wal_pending_bytes, max_bytes=options.wal_max_bytes)
         self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, self.changes, now_ms)
         self._tombstones = Tombstones()
         self._deleter = Deleter(self._index, self._head, self._ingest, self._tombstones, self.changes, self.counters)
@@ -101,6 +101,8 @@ class Storage:
         self._writer.open(next_segment)
         self._wal.applied = self._writer.position
         self._flusher.stored = None if self._is_unstored() else self._wal.applied
+        if self._wal.is_half_full:
+            self._ingest.pressure.set()
         self._state = "open"
 
     def _is_unstored(self) -> bool:
@@ -280,9 +282,10 @@ class Storage:
     def wal_pending_bytes(self) -> int:
         return self._wal.pending_bytes
 
+    @property
     def wal_disk_bytes(self) -> int:
-        """Size of the WAL's files; looks at the disk."""
-        return self._writer.bytes()
+        """Size of the WAL's files."""
+        return self._wal.disk_bytes
 
     @property
     def min_time_ms(self) -> int | None:

@@ -34,11 +34,14 @@ class WalWriter:
         self._file: int | None = None
         self._damaged = False
         self.position = WalPosition(segment=0, offset=0)
+        self.bytes = 0
+        """The size of all segments."""
         self.syncs = 0
 
     def open(self, next_segment: int) -> None:
         """Begin a new segment; the folder exists."""
         self.position = WalPosition(segment=next_segment - 1, offset=self._segment_bytes)
+        self.bytes = sum(segment_path(self._folder, segment).stat().st_size for segment in segments_of(self._folder))
 
     def write(self, data: bytes) -> WalPosition:
         """Append whole records and sync; return the position after them. Raises OSError, and then nothing was added."""
@@ -57,6 +60,7 @@ class WalWriter:
             self._cut_back()
             raise
         self.syncs += 1
+        self.bytes += len(data)
         self.position = WalPosition(segment=self.position.segment, offset=start + len(data))
         return self.position
 
@@ -84,18 +88,17 @@ class WalWriter:
             raise
         self._file = file
         self._damaged = False
+        self.bytes += len(SEGMENT_MAGIC)
         self.position = WalPosition(segment=segment, offset=len(SEGMENT_MAGIC))
 
     def drop_before(self, segment: int) -> int:
         """Delete segments older than this one; return how many."""
-        old = [number for number in segments_of(self._folder) if number < segment]
-        for number in old:
-            segment_path(self._folder, number).unlink(missing_ok=True)
+        old = [segment_path(self._folder, number) for number in segments_of(self._folder) if number < segment]
+        for path in old:
+            size = path.stat().st_size
+            path.unlink()
+            self.bytes -= size
         return len(old)
-
-    def bytes(self) -> int:
-        """The size of all segments."""
-        return sum(path.stat().st_size for path in self._folder.glob("*.wal"))
 
     def close(self) -> None:
         if self._file is not None:
@@ -123,9 +126,10 @@ class _Entry:
 class WalCommitter:
     """Group commit. All methods belong to the event loop's thread."""
 
-    def __init__(self, writer: WalWriter, *, max_pending_bytes: int) -> None:
+    def __init__(self, writer: WalWriter, *, max_pending_bytes: int, max_bytes: int = 0) -> None:
         self._writer = writer
         self._max_pending_bytes = max_pending_bytes
+        self._max_bytes = max_bytes
         self._pending: list[_Entry] = []
         self._pending_bytes = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="wal")
@@ -139,10 +143,28 @@ class WalCommitter:
     def pending_bytes(self) -> int:
         return self._pending_bytes
 
+    @property
+    def disk_bytes(self) -> int:
+        """The size of the log's files."""
+        return self._writer.bytes
+
+    @property
+    def is_half_full(self) -> bool:
+        """Is it time for a flush, so that the log does not become full?"""
+        return 0 < self._max_bytes <= 2 * self.disk_bytes
+
     def check_room(self) -> None:
         """Raise StorageUnavailable when the disk does not keep up."""
         if self._pending_bytes > self._max_pending_bytes:
             raise StorageUnavailable(f"{self._pending_bytes} bytes wait for the WAL already (limit {self._max_pending_bytes})")
+
+    def check_size(self) -> None:
+        """Raise StorageUnavailable when the log is as large as it may become."""
+        if 0 < self._max_bytes <= self.disk_bytes + self._pending_bytes:
+            raise StorageUnavailable(
+                f"the WAL holds {self.disk_bytes} bytes that the store has not taken yet, its limit (--storage.wal-max-size) is"
+                f" {self._max_bytes}: samples are refused until the store takes them"
+            )
 
     def submit(self, data: bytes, apply: Callable[[], None], failed: Callable[[OSError], None]) -> None:
         """Queue a record. Either `apply` or `failed` is called, exactly once, later, from the loop."""

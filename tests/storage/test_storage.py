@@ -224,9 +224,9 @@ async def test_flushed_wal_segments_are_dropped(benches: Benches) -> None:
     bench = await benches(wal_segment_bytes=1000)
     for k in range(50):
         await bench.append([("a", NOW_MS + k, 1.0)])
-    before = bench.storage.wal_disk_bytes()
+    before = bench.storage.wal_disk_bytes
     await bench.storage.flush()
-    assert bench.storage.wal_disk_bytes() <= 1200 < before
+    assert bench.storage.wal_disk_bytes <= 1200 < before
     assert bench.storage.counters.wal_segments_dropped >= 2
 
 

@@ -158,7 +158,7 @@ def test_flushed_segments_are_dropped(tmp_path: Path) -> None:
     assert segments_of(tmp_path) == [5, 6, 7]
     assert writer.drop_before(7) == 2
     assert segments_of(tmp_path) == [7]
-    assert writer.bytes() == segment_path(tmp_path, 7).stat().st_size
+    assert writer.bytes == segment_path(tmp_path, 7).stat().st_size
     writer.close()
 
 
