@@ -18,6 +18,12 @@ COLUMNS = ("time", "value", "series_id", "labels")
 MAX_LABEL_COLUMNS = 1000
 """A label name beyond these has no column of its own; it stands in `labels` like the others. (PostgreSQL ends at 1,600 columns.)"""
 
+BUCKET_ORIGIN = "2001-01-01 00:00:00+00"
+"""A Monday, so that buckets of a week begin on Mondays. Buckets of hours and days begin with them, in UTC."""
+
+LOOK_BEHIND = "5 minutes"
+"""How long before the start of a query for the increase of counters the sample before the first one is looked for."""
+
 LabelNames = frozenset[str]
 
 

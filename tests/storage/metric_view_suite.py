@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 from promlike.model.blocks import STALE_NAN
 from promlike.model.labels import labels
 from promlike.storage.store import SeriesRecord, Store
 from tests.storage.store_suite import START_MS, batch
+
+HOUR_MS = START_MS // 3_600_000 * 3_600_000
 
 Rows = list[tuple[Any, ...]]
 
@@ -38,6 +41,11 @@ class SqlDatabase:
     async def views(self) -> set[str]:
         """The views that are really there."""
         return {name for (name,) in await self.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'metric'")}
+
+
+def at(ts_ms: int) -> str:
+    """A time as SQL."""
+    return f"to_timestamp({ts_ms / 1000})"
 
 
 async def refresh(store: Store) -> int:
@@ -217,6 +225,84 @@ class MetricViewSuite:
         everything = f"{database.prefix}{'labelled_samples' if database.prefix else 'sample'}"
         columns = f"{database.milliseconds.format('time')}, metric, labels->>'job', value"
         assert await database.query(f"SELECT {columns} FROM {everything}") == [(START_MS, "up", "a", 1.0)]
+
+    async def test_increases_are_summed_up_by_bucket_across_resets(self, database: SqlDatabase) -> None:
+        store = await database.open()
+        minute = [5.0, 10.0, 10.0, 2.0, 4.0, 9.0]  # begins again before 2.0
+        await store.write(
+            batch(
+                {0: [(HOUR_MS + k * 60_000, value) for k, value in enumerate(minute)], 1: [(HOUR_MS - 1000, 1.0), (HOUR_MS + 1000, 4.0)]},
+                series=[record(0, "requests", job="a"), record(1, "requests", job="b"), record(2, "requests", job="none")],
+            )
+        )
+        arguments = f"'requests', INTERVAL '3 minutes', {at(HOUR_MS)}, {at(HOUR_MS + 360_000)}"
+        moment = database.milliseconds.format("time")
+        rows = await database.query(
+            f"SELECT {moment} - {HOUR_MS}, labels->>'job', increase FROM {database.prefix}metric_increase({arguments}) ORDER BY 2, 1"
+        )
+        assert rows == [(0, "a", 5.0), (180_000, "a", 9.0), (0, "b", 3.0)]
+        rates = await database.query(f"SELECT labels->>'job', rate FROM {database.prefix}metric_rate({arguments}) ORDER BY 1, 2")
+        assert rates == [("a", 5 / 180), ("a", 9 / 180), ("b", 3 / 180)]
+
+    async def test_a_rate_at_the_borders_counts_the_seconds_that_were_asked_for(self, database: SqlDatabase) -> None:
+        store = await database.open()
+        rows = [(HOUR_MS + k * 10_000, k * 20.0) for k in range(100)]
+        await store.write(batch({0: rows}, series=[record(0, "requests", job="a")]))
+        start, end = HOUR_MS + 120_000, HOUR_MS + 720_000
+        rates = await database.query(
+            f"SELECT rate FROM {database.prefix}metric_rate('requests', INTERVAL '5 minutes', {at(start)}, {at(end)}) ORDER BY time"
+        )
+        assert rates == [(2.0,), (2.0,), (2.0,)]
+
+    async def test_the_last_values_leave_out_series_that_ended(self, database: SqlDatabase) -> None:
+        store = await database.open()
+        await store.write(
+            batch(
+                {
+                    0: [(HOUR_MS, 1.0), (HOUR_MS + 1000, 2.0)],
+                    1: [(HOUR_MS, 1.0), (HOUR_MS + 1000, STALE_NAN)],
+                    2: [(HOUR_MS - 3_600_000, 1.0)],
+                    3: [(HOUR_MS + 1, np.nan)],
+                },
+                series=[record(ref, "up", job="abcd"[ref]) for ref in range(4)],
+            )
+        )
+        query = "SELECT labels->>'job', CAST(value AS VARCHAR) FROM {}metric_last('up', {}) ORDER BY 1"
+        rows = await database.query(query.format(database.prefix, at(HOUR_MS + 1000)))
+        assert [(job, str(float(value))) for job, value in rows] == [("a", "2.0"), ("d", "nan")]
+        rows = await database.query(query.format(database.prefix, at(HOUR_MS)))
+        assert [(job, float(value)) for job, value in rows] == [("a", 1.0), ("b", 1.0)]
+        rows = await database.query(query.format(database.prefix, f"{at(HOUR_MS)}, INTERVAL '2 hours'"))
+        assert [job for job, _ in rows] == ["a", "b", "c"]
+
+    async def test_functions_take_the_series_with_given_labels(self, database: SqlDatabase) -> None:
+        store = await database.open()
+        series = [record(ref, "up", job="ab"[ref % 2], zone="xy"[ref // 2]) for ref in range(4)]
+        await store.write(batch({ref: [(HOUR_MS, float(ref))] for ref in range(4)}, series=series))
+
+        async def found(matching: str) -> list[float]:
+            arguments = f"'up', {at(HOUR_MS)}, INTERVAL '1 minute', '{matching}'"
+            rows = await database.query(f"SELECT value FROM {database.prefix}metric_last({arguments}) ORDER BY 1")
+            return [value for (value,) in rows]
+
+        assert await found('{"job": "b"}') == [1.0, 3.0]
+        assert await found('{"job": "b", "zone": "y"}') == [3.0]
+        assert await found('{"job": "c"}') == []
+        assert await found("{}") == [0.0, 1.0, 2.0, 3.0]
+
+    @pytest.mark.parametrize(
+        ("step", "moment", "start"),
+        [
+            ("5 minutes", "2026-03-11 12:34:56", "2026-03-11 12:30:00"),
+            ("1 day", "2026-03-11 12:34:56", "2026-03-11 00:00:00"),
+            ("7 days", "2026-03-11 12:34:56", "2026-03-09 00:00:00"),
+            ("1 hour", "1999-03-11 12:00:00", "1999-03-11 12:00:00"),
+        ],
+    )
+    async def test_buckets_begin_with_days_and_weeks(self, database: SqlDatabase, step: str, moment: str, start: str) -> None:
+        await database.open()
+        found = f"{database.prefix}bucket(INTERVAL '{step}', TIMESTAMPTZ '{moment}+00')"
+        assert await database.query(f"SELECT {found} = TIMESTAMPTZ '{start}+00'") == [(True,)]
 
 
 __all__ = ["MetricViewSuite", "SqlDatabase", "named", "record", "refresh"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import duckdb
 
 from promlike.errors import StorageError
-from promlike.storage.duckdb import views
+from promlike.storage.duckdb import macros, views
 from promlike.storage.duckdb.schema import FIRST_TABLES
 
 _VERSION = "SELECT value FROM state WHERE key = 'schema_version'"
@@ -24,6 +24,7 @@ class Migration:
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=1, name="series, samples, metadata, state", statements=FIRST_TABLES),
     Migration(version=2, name="views for people", statements=views.STATEMENTS),
+    Migration(version=3, name="macros for people", statements=macros.STATEMENTS),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

@@ -12,6 +12,7 @@ from promlike.storage.timescale.connection import quote_name
 from promlike.storage.timescale.version1 import first_tables
 from promlike.storage.timescale.version2 import series_of_several_writers
 from promlike.storage.timescale.version3 import views_for_people
+from promlike.storage.timescale.version4 import functions_for_people
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=1, name="series, samples, metadata, WAL position", statements=first_tables),
     Migration(version=2, name="ids from the database, several writers", statements=series_of_several_writers),
     Migration(version=3, name="views for people", statements=views_for_people),
+    Migration(version=4, name="functions for people", statements=functions_for_people),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 
