@@ -50,6 +50,11 @@ class Changes:
         for subscriber in self._subscribers:
             self._tell(subscriber, refs, start_ms, end_ms)
 
+    def stored_elsewhere(self, refs: Int32, start_ms: int, end_ms: int) -> None:
+        """Other daemons stored samples of `refs int32[S]` somewhere in (start_ms, end_ms]; they can be read from now on."""
+        for subscriber in self._subscribers:
+            self._tell(subscriber, refs, start_ms, end_ms)
+
     def _tell(self, subscriber: _Subscriber, refs: Int32, start_ms: int, end_ms: int) -> None:
         self.generation += 1
         subscriber.changed(np.ascontiguousarray(refs), start_ms, end_ms)

@@ -157,15 +157,22 @@ class Head:
             self._prepared = high
         self._series = max(self._series, ref + 1)
 
-    def set_stored(self, refs: Int32, from_ms: Int64, to_ms: Int64) -> None:
-        """What the store holds of these series when it is opened: `int64[S]` first and last times. For series without samples here."""
-        self.stored_from_ms[refs] = from_ms
-        self.first_ms[refs] = from_ms
-        for column in (self.last_ms, self.covered_ms, self.flushed_ms, self._flushing_ms):
-            column[refs] = to_ms
+    def widen_stored(self, refs: Int32, from_ms: Int64, to_ms: Int64) -> None:
+        """What the store holds of these series, from before this process or from other writers: `int64[S]` first and last times.
+
+        Not while something is being flushed. Where samples here wait for a flush, only reading goes by it; elsewhere the books say from now
+        on that the store has everything up to the last time.
+        """
+        self.stored_from_ms[refs] = np.minimum(self.stored_from_ms[refs], from_ms)
+        self.first_ms[refs] = np.minimum(self.first_ms[refs], from_ms)
+        self.covered_ms[refs] = np.maximum(self.covered_ms[refs], to_ms)
+        settled = self.last_ms[refs] <= self.flushed_ms[refs]
+        refs, to_ms = refs[settled], to_ms[settled]
+        for column in (self.last_ms, self.flushed_ms, self._flushing_ms):
+            column[refs] = np.maximum(column[refs], to_ms)
 
     def take_stored(self, refs: Int32, samples: SampleBlock, after_ms: int) -> None:
-        """Everything that the store has of these series after `after_ms`, for series that `set_stored` told of and that have none here."""
+        """Everything that the store has after `after_ms` of series that `widen_stored` told of and that have no samples here."""
         unflushed = self.unflushed
         last_ms = self.last_ms[refs]
         self.last_ms[refs] = MIN_TIME  # nothing of this is late

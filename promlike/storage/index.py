@@ -19,6 +19,7 @@ from promlike.model.frame import LabelFrame, Symbols, SymbolScope
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage import index_kernels as kernels
+from promlike.storage.label_columns import LabelColumns
 from promlike.storage.label_order import label_order
 from promlike.storage.regex_shape import regex_shape
 
@@ -85,14 +86,17 @@ class SeriesIndex:
     def __init__(self, symbols: Symbols) -> None:
         self.symbols = symbols
         self._names = Symbols()
-        self._refs: dict[bytes, int] = {}
+        self._table: Int32 = np.full(1 << 11, -1, np.int32)
         self._arena = np.zeros(1 << 12, np.int32)
         self._starts = np.zeros(1 << 10, np.int64)
         self._ends = np.zeros(1 << 10, np.int64)
         self._pairs = 0
         self.alive: Bool = np.zeros(1 << 10, np.bool_)
+        self.ready: Bool = np.zeros(1 << 10, np.bool_)
+        """Living series that the WAL, or the store as this writer's, knows by their refs."""
         self.count = 0
         """Refs in use are below this."""
+        self._entered = 0
         self.living = 0
         self._removals = 0
         self.series_per_metric: Counter[int] = Counter()
@@ -110,7 +114,8 @@ class SeriesIndex:
         return array("i", [part for name, value in labels for part in (names(name), symbols(value))]).tobytes()
 
     def find(self, key: bytes) -> int | None:
-        return self._refs.get(key)
+        ref = int(self._table[self._slot(np.frombuffer(key, np.int32).copy())])
+        return ref if ref >= 0 else None
 
     def metric_symbol(self, key: bytes) -> int:
         """The symbol of the metric name in a key, 0 without one."""
@@ -121,50 +126,118 @@ class SeriesIndex:
             return 0
 
     def add(self, key: bytes, ref: int | None = None) -> int:
-        """Create a series; `ref`, which nobody has, when it is known from the store or the WAL."""
+        """Create a series; `ref`, which nobody has, when it is known from the WAL."""
         ref = self.count if ref is None else ref
         if ref < self.count and self._ends[ref] > self._starts[ref]:
             raise ValueError(f"ref {ref} is taken by {self.labels_of(ref)}")
-        pairs = np.frombuffer(key, np.int32)
+        pairs = np.frombuffer(key, np.int32).copy()
         start, self._pairs = self._pairs, self._pairs + len(pairs) // 2
-        self._reserve(ref + 1, 2 * self._pairs)
+        self._reserve(ref + 1, 2 * self._pairs, 1)
         self._arena[2 * start : 2 * self._pairs] = pairs
+        self._table[self._slot(pairs)] = ref
+        self._entered += 1
         self._starts[ref] = start
         self._ends[ref] = self._pairs
-        self._refs[key] = ref
+        self.ready[ref] = True
         self._enter(ref, key)
         self.count = max(self.count, ref + 1)  # last, because readers go by it
         return ref
 
+    def add_many(self, labels: LabelColumns, refs: Int32) -> Int32:
+        """Create the series that are not there; the refs that all have, int32[S].
+
+        `refs int32[S]` are known from the store, or -1 for series of other writers: those get the next free refs, and are not `ready`.
+        Raises ValueError when a ref or a series is known otherwise.
+        """
+        given, refs = refs >= 0, refs.copy()
+        names, ranks, symbols = self._interned(labels)
+        self._reserve(max(int(refs.max(initial=-1)) + 1, self.count) + len(refs), 2 * self._pairs + len(labels.pairs), len(refs))
+        used = kernels.add_series(
+            labels.pairs,
+            labels.offsets,
+            names,
+            ranks,
+            symbols,
+            self._arena,
+            self._starts,
+            self._ends,
+            self._pairs,
+            max(self.count, int(refs.max(initial=-1)) + 1),
+            self._table,
+            refs,
+        )
+        if used < 0:
+            raise ValueError(f"ref {refs[-1 - used]} of the store is of another series, or its series has another ref")
+        self._pairs = used
+        self._entered += len(refs)  # or fewer, which only makes the table grow earlier
+        self.ready[refs[given]] = True
+        self._enter_many(np.unique(refs[~self.alive[refs]]))
+        self.count = max(self.count, int(refs.max(initial=-1)) + 1)
+        return refs
+
+    def _interned(self, labels: LabelColumns) -> tuple[Int32, Int32, Int32]:
+        """Of each string its id as a name, its place among the names in order, and its symbol as a value; int32[K], 0 where it is none."""
+        strings = labels.strings
+        names, ranks, symbols = (np.zeros(len(strings), np.int32) for _ in range(3))
+        as_names = sorted(_marked(labels.pairs[::2], len(strings)), key=strings.__getitem__)
+        names[as_names] = [self._names.intern(strings[at]) for at in as_names]
+        ranks[as_names] = np.arange(len(as_names))
+        as_values = _marked(labels.pairs[1::2], len(strings))
+        symbols[as_values] = self.symbols.intern_all([strings[at] for at in as_values])
+        return names, ranks, symbols
+
     def remove(self, refs: Int32) -> None:
         """Take series out that have no samples left: `refs int32[S]`, all living."""
         self.alive[refs] = False
-        column = kernels.label_column(self._arena, self._starts, self._ends, refs, self._names.intern(METRIC_NAME))
-        self.series_per_metric.subtract(column.tolist())
+        self.ready[refs] = False
+        self.series_per_metric.subtract(self._metrics(refs).tolist())
         self.series_per_metric += Counter()  # drops what fell to zero
         self.living -= len(refs)
         self._removals += 1
 
     def revive(self, ref: int) -> None:
-        """A removed series gets samples again."""
-        self._enter(ref, self._key_of(ref))
-        self._removals += 1
+        """A removed series, or one that only other writers had, gets samples."""
+        self.ready[ref] = True
+        if not self.alive[ref]:
+            self._enter(ref, self._key_of(ref))
+            self._removals += 1
 
     def _enter(self, ref: int, key: bytes) -> None:
         self.alive[ref] = True
         self.living += 1
         self.series_per_metric[self.metric_symbol(key)] += 1
 
+    def _enter_many(self, refs: Int32) -> None:
+        """These series (int32[S]) live from now on; some may have lived before."""
+        self.alive[refs] = True
+        self._removals += bool((refs < self.count).any())
+        self.living += len(refs)
+        metrics, counts = np.unique(self._metrics(refs), return_counts=True)
+        self.series_per_metric.update(dict(zip(metrics.tolist(), counts.tolist(), strict=True)))
+
+    def _metrics(self, refs: Int32) -> Int32:
+        return kernels.label_column(self._arena, self._starts, self._ends, refs, self._names.intern(METRIC_NAME))
+
+    def _slot(self, pairs: Int32) -> int:
+        return kernels.find_series(self._arena, self._starts, self._ends, self._table, pairs)
+
     def _key_of(self, ref: int) -> bytes:
         return self._arena[2 * self._starts[ref] : 2 * self._ends[ref]].tobytes()
 
-    def _reserve(self, series: int, cells: int) -> None:
+    def _reserve(self, series: int, cells: int, more: int) -> None:
+        """Make room for refs below `series`, for so many cells of the arena, and for `more` entries of the hash table."""
         if cells > len(self._arena):
             self._arena = _grown(self._arena, cells)
         if series > len(self.alive):
             self._starts = _grown(self._starts, series)
             self._ends = _grown(self._ends, series)
             self.alive = _grown(self.alive, series)
+            self.ready = _grown(self.ready, series)
+        if 2 * (self._entered + more) > len(self._table):
+            table = np.full(1 << (4 * (self._entered + more)).bit_length(), -1, np.int32)
+            refs = self._table[self._table >= 0]
+            kernels.enter_series(self._arena, self._starts, self._ends, table, refs)
+            self._table, self._entered = table, len(refs)
 
     # Reading: any thread.
 
@@ -348,6 +421,13 @@ def _cost(matcher: Matcher) -> int:
     if matcher.op is MatchOp.EQUAL:
         return 0 if matcher.name == METRIC_NAME or not matcher.value else -1
     return 2 + (matcher.op is not MatchOp.REGEX)
+
+
+def _marked(numbers: Int32, size: int) -> list[int]:
+    """The different ones of numbers below `size`, ascending."""
+    marks = np.zeros(size, np.bool_)
+    marks[numbers] = True
+    return np.flatnonzero(marks).tolist()
 
 
 def _grown(cells: NDArray[T], size: int) -> NDArray[T]:

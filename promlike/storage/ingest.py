@@ -76,8 +76,9 @@ class Ingest:
             self._head.add_series(ref)
             self._announce(SeriesRecord(ref=ref, labels=series))
             self._counters.series_created += 1
-        elif not index.alive[ref]:
-            self._check_limits(series, key)
+        elif not index.ready[ref]:
+            if not index.alive[ref]:
+                self._check_limits(series, key)
             self._revive(ref)
         return ref
 
@@ -214,11 +215,11 @@ class Ingest:
             self._submit(b"", lambda: None, lambda error: None)
 
     def _revive_all(self, refs: Int32) -> None:
-        """Samples may still come for a ref whose series was removed: callers keep refs."""
+        """Samples may still come for a ref whose series was removed, because callers keep refs, or was only others' so far."""
         if len(refs) and (refs.min() < 0 or refs.max() >= self._index.count):
             raise ValueError(f"no such series: ref {refs.min() if refs.min() < 0 else refs.max()} of {self._index.count}")
-        dead = refs[~self._index.alive[refs]]
-        for ref in np.unique(dead).tolist():
+        unready = refs[~self._index.ready[refs]]
+        for ref in np.unique(unready).tolist():
             self._revive(ref)
 
     def _revive(self, ref: int) -> None:

@@ -12,15 +12,17 @@ class StorageOptions:
     """Where samples live and for how long. Zero turns a limit off.
 
     `head_window_ms`: what the head always keeps in memory; beyond that it keeps what fits into `head_cache_bytes`.
-    `flush_max_samples`: a flush starts early when this many samples wait for one. `future_limit_ms`: samples further ahead of the clock are
-    rejected. `wal_pending_bytes`: above this much not yet on disk, appends are refused as overload. `wal_max_bytes`: so large the WAL may
-    become while the store does not take what is in it; then appends are refused.
+    `flush_max_samples`: a flush starts early when this many samples wait for one. `follow_interval_ms`: how often to look for what other
+    daemons wrote into the same database. `future_limit_ms`: samples further ahead of the clock are rejected. `wal_pending_bytes`: above
+    this much not yet on disk, appends are refused as overload. `wal_max_bytes`: so large the WAL may become while the store does not take
+    what is in it; then appends are refused.
     """
 
     data_dir: Path
     head_window_ms: int = 3 * HOUR_MS
     flush_interval_ms: int = 600_000
     flush_max_samples: int = 16_000_000
+    follow_interval_ms: int = 60_000
     retention_ms: int = 15 * 24 * HOUR_MS
     retention_interval_ms: int = HOUR_MS
     future_limit_ms: int = 600_000

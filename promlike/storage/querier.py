@@ -150,7 +150,7 @@ class Querier:
     def _stored_rows(self, refs: Int32, covered_ms: Int64, start_ms: int, end_ms: int) -> tuple[Int64, int]:
         """For which rows the store may hold samples that the head does not cover, and up to when."""
         upto = np.minimum(covered_ms, end_ms)
-        needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto) & (self._head.flushed_ms[refs] > start_ms))
+        needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto))
         return needed, int(upto[needed].max()) if len(needed) else start_ms
 
     async def _add_stored(self, parts: list[_Part], deleted: Sequence[Deletion], max_samples: int) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from promlike.errors import StorageError
+from promlike.model.blocks import Bool, Int32
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deletion import Deleter
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
-from promlike.storage.store import SeriesRecord, Store, WalPosition
+from promlike.storage.store import NEVER_LAST_MS, NO_REF, Store, StoredSeries, WalPosition
 from promlike.storage.wal_records import RecordType, SampleColumns, decode_deletion, decode_metadata, decode_samples, decode_series
 from promlike.storage.wal_replay import ReplayReport, replay, segments_of
 
@@ -24,24 +25,40 @@ REPLAY_SAMPLES = 500_000
 """Samples that are collected from small records before they go to the head together."""
 
 
-async def load_store(store: Store, index: SeriesIndex, head: Head, ingest: Ingest) -> None:
-    """Enter every stored series, with the times of its samples, and all metadata."""
-    records = await store.load_series()
-    # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
-    await asyncio.to_thread(_enter, records, index, head)
+async def load_store(store: Store, index: SeriesIndex, head: Head, ingest: Ingest) -> list[StoredSeries]:
+    """Enter every stored series, with the times of its samples, and all metadata.
+
+    Returns the series of other writers: they get refs, by `adopt`, once the WAL has said which refs are taken.
+    """
+    others = []
+    async for portion in store.load_series():
+        # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
+        own = await asyncio.to_thread(_enter_own, portion, index, head)
+        if not own.all():
+            others.append(portion.take(~own))
     ingest.metadata = {entry.metric: entry for entry in await store.load_metadata()}
+    return others
 
 
-def _enter(records: list[SeriesRecord], index: SeriesIndex, head: Head) -> None:
-    for record in records:
-        index.add(index.key(record.labels), record.ref)
-        head.add_series(record.ref)
-    filled = [record for record in records if record.min_time_ms is not None and record.max_time_ms is not None]
-    head.set_stored(
-        np.array([record.ref for record in filled], np.int32),
-        np.array([record.min_time_ms for record in filled], np.int64),
-        np.array([record.max_time_ms for record in filled], np.int64),
-    )
+def _enter_own(portion: StoredSeries, index: SeriesIndex, head: Head) -> Bool:
+    """Enter the series of a portion that have a ref; which ones these are, bool[S]."""
+    own: Bool = portion.refs != NO_REF
+    if own.any():
+        enter(portion if own.all() else portion.take(own), index, head)
+    return own
+
+
+def enter(portion: StoredSeries, index: SeriesIndex, head: Head) -> Int32:
+    """Enter series; the refs that they have, int32[S]. Raises StorageError when store and WAL contradict each other."""
+    try:
+        refs = index.add_many(portion.labels, portion.refs)
+    except ValueError as error:
+        raise StorageError(f"the store contradicts what is known: {error}") from error
+    if len(refs):
+        head.add_series(int(refs.max()))
+    filled = portion.max_time_ms != NEVER_LAST_MS
+    head.widen_stored(refs[filled], portion.min_time_ms[filled], portion.max_time_ms[filled])
+    return refs
 
 
 def replay_wal(

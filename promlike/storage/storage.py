@@ -18,6 +18,7 @@ from promlike.storage.counters import StorageCounters
 from promlike.storage.deletion import Deleter
 from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
+from promlike.storage.follow import Follower
 from promlike.storage.head import Head
 from promlike.storage.index import PairCounts, SeriesIndex
 from promlike.storage.ingest import Ingest
@@ -73,6 +74,7 @@ class Storage:
             self._views.wake,
         )
         self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
+        self._follower = Follower(options.follow_interval_ms, store, self._index, self._head, self._flusher, self.changes)
         self._querier = Querier(self._index, self._head, store, self._tombstones, self._retention.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
         self._lock = FolderLock(options.data_dir)
@@ -92,7 +94,7 @@ class Storage:
         self._lock.acquire()
         await self._store.open()
         position = await self._store.load_position()
-        await load_store(self._store, self._index, self._head, self._ingest)
+        others = await load_store(self._store, self._index, self._head, self._ingest)
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
         # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
         next_segment = await asyncio.to_thread(
@@ -100,6 +102,8 @@ class Storage:
         )
         self._writer.open(next_segment)
         self._wal.applied = self._writer.position
+        for portion in others:
+            await self._follower.adopt(portion)
         self._flusher.stored = None if self._is_unstored() else self._wal.applied
         if self._wal.is_half_full:
             self._ingest.pressure.set()
@@ -116,6 +120,7 @@ class Storage:
             tasks.create_task(self._flusher.run(), name="flush")
             tasks.create_task(self._retention.run(), name="retention")
             tasks.create_task(self._views.run(), name="views")
+            tasks.create_task(self._follower.run(), name="follow")
             tasks.create_task(keep_trimmed(), name="trim")
 
     async def close(self) -> None:
@@ -142,6 +147,10 @@ class Storage:
     async def flush(self) -> None:
         """Store everything that has been appended so far. Raises StorageError."""
         await self._flusher.flush()
+
+    async def follow(self) -> None:
+        """See now what other daemons have flushed into the same database. Raises StorageError."""
+        await self._follower.follow()
 
     async def enforce_retention(self) -> None:
         """Run retention now. Raises StorageError."""

@@ -4,7 +4,7 @@ Openness of intervals is decided here, once: every range of times is left-open a
 as range windows are in Prometheus 3.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from promlike.model.blocks import Float64, Int32, Int64, SampleBlock, Samples, StepGrid
+from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock, Samples, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.model.tiers import TierBlock, TierColumn
+from promlike.storage.label_columns import LabelColumns
 
 
 class Fit(IntEnum):
@@ -163,15 +164,61 @@ class Queryable(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeriesRecord:
-    """A series as the store keeps it, with the first and last time of its stored samples (None: no samples).
-
-    `min_time_ms` may be earlier than the true first time, once retention has removed samples; `max_time_ms` is exact.
-    """
+    """A series that a flush announces."""
 
     ref: int
     labels: Labels
-    min_time_ms: int | None = None
-    max_time_ms: int | None = None
+
+
+NO_REF = -1
+NEVER_FIRST_MS = 2**63 - 1
+NEVER_LAST_MS = -(2**63)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredSeries:
+    """S series as the store keeps them. `refs int32[S]`; NO_REF are series that only other writers have.
+
+    `ids int64[S]` is what the store calls them. First and last times of their stored samples, `int64[S]`: NEVER_FIRST_MS and NEVER_LAST_MS
+    for a series without samples. The first may be earlier than the true one, once retention has removed samples; the last is exact.
+    """
+
+    refs: Int32
+    ids: Int64
+    labels: LabelColumns
+    min_time_ms: Int64
+    max_time_ms: Int64
+
+    @classmethod
+    def empty(cls, ids: Int32, labels: LabelColumns) -> "StoredSeries":
+        """Series without refs and samples; the columns may be filled."""
+        return cls(
+            refs=np.full(len(ids), NO_REF, np.int32),
+            ids=ids.astype(np.int64),
+            labels=labels,
+            min_time_ms=np.full(len(ids), NEVER_FIRST_MS, np.int64),
+            max_time_ms=np.full(len(ids), NEVER_LAST_MS, np.int64),
+        )
+
+    def take(self, rows: Bool) -> "StoredSeries":
+        """The series of `rows bool[S]`."""
+        return StoredSeries(
+            refs=self.refs[rows],
+            ids=self.ids[rows],
+            labels=self.labels.take(rows),
+            min_time_ms=self.min_time_ms[rows],
+            max_time_ms=self.max_time_ms[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredNews:
+    """What other writers stored: series that have no ref here yet; first and last times of those that have (refs int32[S], int64[S])."""
+
+    series: Sequence[StoredSeries]
+    refs: Int32
+    min_time_ms: Int64
+    max_time_ms: Int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,8 +296,19 @@ class Store(Protocol):
         """Release everything; idempotent."""
         ...
 
-    async def load_series(self) -> list[SeriesRecord]:
-        """Every stored series, by ref."""
+    def load_series(self) -> AsyncIterator[StoredSeries]:
+        """Every stored series, in portions, once after `open`."""
+        ...
+
+    async def load_news(self) -> StoredNews | None:
+        """What other writers stored since the last call, or since `load_series`; None when there are no others, or nothing."""
+        ...
+
+    def adopt(self, ids: Int64, refs: Int32) -> None:
+        """From now on these series of other writers (`int64[S]`) have these refs in this process (`int32[S]`).
+
+        Samples of them may be read, but are written only once the series was announced by a flush.
+        """
         ...
 
     async def load_metadata(self) -> list[Metadata]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +11,19 @@ import pytest
 from promlike.errors import StorageError
 from promlike.model.blocks import STALE_NAN, SampleBlock
 from promlike.model.labels import Labels, labels
-from promlike.storage.store import Deletion, FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.store import (
+    NEVER_FIRST_MS,
+    NEVER_LAST_MS,
+    NO_REF,
+    Deletion,
+    FlushBatch,
+    Metadata,
+    SampleChunk,
+    SeriesRecord,
+    Store,
+    StoredSeries,
+    WalPosition,
+)
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
@@ -87,6 +100,37 @@ def records(*instances: str) -> list[SeriesRecord]:
     return [SeriesRecord(ref=ref, labels=up(instance)) for ref, instance in enumerate(instances)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A series as `load_series` gives it, None for times and refs that there are not."""
+
+    ref: int | None
+    labels: Labels
+    min_time_ms: int | None
+    max_time_ms: int | None
+
+
+async def loaded(store: Store) -> list[Loaded]:
+    """All series of a store, by ref."""
+    found = [series async for portion in store.load_series() for series in unpacked(portion)]
+    return sorted(found, key=lambda series: (series.ref is None, series.ref, series.labels))
+
+
+def unpacked(portion: StoredSeries) -> Iterator[Loaded]:
+    """The series of a portion, one by one."""
+    assert len(portion.refs) == len(portion.ids) == len(portion.labels) == len(portion.min_time_ms) == len(portion.max_time_ms)
+    strings, pairs, offsets = portion.labels.strings, portion.labels.pairs.reshape(-1, 2).tolist(), portion.labels.offsets.tolist()
+    for s, (ref, first, last) in enumerate(
+        zip(portion.refs.tolist(), portion.min_time_ms.tolist(), portion.max_time_ms.tolist(), strict=True)
+    ):
+        yield Loaded(
+            ref=None if ref == NO_REF else ref,
+            labels=labels((strings[name], strings[value]) for name, value in pairs[offsets[s] : offsets[s + 1]]),
+            min_time_ms=None if first == NEVER_FIRST_MS else first,
+            max_time_ms=None if last == NEVER_LAST_MS else last,
+        )
+
+
 async def read(store: Store, refs: Sequence[int], start_ms: int = 0, end_ms: int = 2**52) -> list[list[tuple[int, float]]]:
     block = await store.read(np.array(refs, np.int32), start_ms, end_ms)
     block.validate()
@@ -100,7 +144,7 @@ class StoreSuite:
 
     async def test_a_new_store_is_empty(self, stores: Stores) -> None:
         store = await stores()
-        assert await store.load_series() == []
+        assert await loaded(store) == []
         assert await store.load_metadata() == []
         assert await store.load_position() is None
         assert await read(store, [0, 7]) == [[], []]
@@ -155,7 +199,7 @@ class StoreSuite:
         await store.write(batch({3: [(START_MS, 1.0), (START_MS + 9, 1.0)], 5: [(START_MS + 2, 1.0)]}, series=series))
         await store.write(batch({3: [(START_MS + 20, 1.0)]}, late={5: [(START_MS - 7, 0.0)]}, position=(1, 16)))
         again = await stores()
-        assert [(s.ref, s.labels, s.min_time_ms, s.max_time_ms) for s in await again.load_series()] == [
+        assert [(s.ref, s.labels, s.min_time_ms, s.max_time_ms) for s in await loaded(again)] == [
             (3, up("a"), START_MS, START_MS + 20),
             (5, odd, START_MS - 7, START_MS + 2),
             (9, up("b"), None, None),
@@ -204,7 +248,7 @@ class StoreSuite:
                 )
             )
         assert await store.load_position() == WalPosition(segment=1, offset=8)
-        assert [s.ref for s in await store.load_series()] == [0]
+        assert [s.ref for s in await loaded(store)] == [0]
         assert await read(store, [0]) == [[(START_MS, 1.0)]]
         await store.write(good)
         assert await read(store, [0]) == [[(START_MS, 1.0), (START_MS + 1, 2.0)]]
@@ -222,7 +266,7 @@ class StoreSuite:
         store = await stores()
         await store.write(batch({0: [(START_MS, 1.0)]}, series=records("a")))
         await store.write(batch({0: [(START_MS + 1, 1.0)]}, series=records("a"), position=(1, 16)))
-        assert [(s.ref, s.labels, s.max_time_ms) for s in await store.load_series()] == [(0, up("a"), START_MS + 1)]
+        assert [(s.ref, s.labels, s.max_time_ms) for s in await loaded(store)] == [(0, up("a"), START_MS + 1)]
 
     async def test_retention_forgets_old_samples_and_no_series(self, stores: Stores) -> None:
         store = await stores()
@@ -231,15 +275,15 @@ class StoreSuite:
         await store.write(batch({1: [(new, 2.0)], 2: [(new, 3.0)]}, position=(1, 16)))
         await store.delete_before(START_MS - 10 * DAY_MS)
         assert await read(store, [0, 1, 2]) == [[], [(new, 2.0)], [(new, 3.0)]]
-        assert [s.ref for s in await store.load_series()] == [0, 1, 2]
+        assert [s.ref for s in await loaded(store)] == [0, 1, 2]
 
     async def test_deleted_series_are_gone_until_they_are_announced_again(self, stores: Stores) -> None:
         store = await stores()
         await store.write(batch({1: [(START_MS, 2.0)]}, series=records("a", "b", "c")))
         await store.delete_series(np.array([0, 2], np.int32))
-        assert [s.ref for s in await store.load_series()] == [1]
+        assert [s.ref for s in await loaded(store)] == [1]
         await store.write(batch({2: [(START_MS, 3.0)]}, series=records("a", "b", "c")[2:], position=(1, 16)))
-        assert [(s.ref, s.min_time_ms) for s in await store.load_series()] == [(1, START_MS), (2, START_MS)]
+        assert [(s.ref, s.min_time_ms) for s in await loaded(store)] == [(1, START_MS), (2, START_MS)]
 
     async def test_deletions_spare_other_series_other_times_and_the_batch_they_come_with(self, stores: Stores) -> None:
         store = await stores()
@@ -253,7 +297,7 @@ class StoreSuite:
             rows,
             [*rows[:3], *rows[5:7], (START_MS + 95, -2.0)],
         ]
-        assert [(s.ref, s.max_time_ms) for s in await store.load_series()] == [(0, rows[-1][0]), (1, rows[-1][0]), (2, START_MS + 95)]
+        assert [(s.ref, s.max_time_ms) for s in await loaded(store)] == [(0, rows[-1][0]), (1, rows[-1][0]), (2, START_MS + 95)]
 
     async def test_the_newest_time_is_that_of_what_is_left(self, stores: Stores) -> None:
         store = await stores()
@@ -261,7 +305,7 @@ class StoreSuite:
         await store.write(batch({0: rows, 1: rows}, series=records("a", "b")))
         await store.delete_samples([deletion([0], START_MS + DAY_MS, START_MS + 9 * DAY_MS), deletion([1], -(2**62), 2**62)])
         assert await read(store, [0, 1]) == [rows[:2], []]
-        assert [(s.ref, s.max_time_ms) for s in await store.load_series()] == [(0, START_MS + DAY_MS), (1, None)]
+        assert [(s.ref, s.max_time_ms) for s in await loaded(store)] == [(0, START_MS + DAY_MS), (1, None)]
         assert (await store.stats()).max_time_ms == START_MS + DAY_MS
 
     async def test_a_series_that_is_gone_may_come_back_in_the_same_batch(self, stores: Stores) -> None:
@@ -270,7 +314,7 @@ class StoreSuite:
         everything = deletion([0, 1], -(2**62), 2**62)
         again = {1: [(START_MS + 1, 2.0)]}
         await store.write(batch(again, series=records("a", "b")[1:], deletions=[everything], gone=[0, 1], position=(1, 16)))
-        assert [(s.ref, s.max_time_ms) for s in await store.load_series()] == [(1, START_MS + 1)]
+        assert [(s.ref, s.max_time_ms) for s in await loaded(store)] == [(1, START_MS + 1)]
         assert await read(store, [0, 1]) == [[], again[1]]
 
     async def test_scattered_series_of_many_flushes_are_read_in_order(self, stores: Stores) -> None:
@@ -317,7 +361,7 @@ class StoreSuite:
         await store.close()
         await store.close()
         with pytest.raises(StorageError):
-            await store.load_series()
+            await loaded(store)
 
 
-__all__ = ["StoreSuite", "Stores", "batch", "read", "records", "up"]
+__all__ = ["StoreSuite", "Stores", "batch", "loaded", "read", "records", "unpacked", "up"]

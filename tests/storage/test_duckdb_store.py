@@ -12,7 +12,7 @@ from promlike.storage.duckdb import write
 from promlike.storage.duckdb.migrations import MIGRATIONS, Migration, migrate, schema_version
 from promlike.storage.duckdb.schema import FIRST_TABLES
 from promlike.storage.duckdb.store import DuckDBStore
-from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, stores_of, up
+from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, loaded, read, records, stores_of, up
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(stores: Stores,
         connection.execute("INSERT INTO samples VALUES (4, $1, 1.5)", [START_MS])
         connection.execute("INSERT INTO series_times VALUES (4, $1, $1)", [START_MS])
     store = await stores()
-    assert [(series.ref, series.labels, series.max_time_ms) for series in await store.load_series()] == [(4, up("a"), START_MS)]
+    assert [(series.ref, series.labels, series.max_time_ms) for series in await loaded(store)] == [(4, up("a"), START_MS)]
     assert await read(store, [4]) == [[(START_MS, 1.5)]]
     await store.close()
     with duckdb.connect(tmp_path / "promlike.duckdb", read_only=True) as connection:
@@ -125,4 +125,4 @@ async def test_late_samples_of_a_batch_may_touch_its_own_samples(stores: Stores)
     store = await stores()
     await store.write(batch({0: [(START_MS, 1.0), (START_MS + 1, 1.0)]}, series=records("a"), late={0: [(START_MS, 2.0)]}))
     assert await read(store, [0]) == [[(START_MS, 2.0), (START_MS + 1, 1.0)]]
-    assert (await store.load_series())[0].labels == up("a")
+    assert (await loaded(store))[0].labels == up("a")

@@ -236,7 +236,7 @@ def test_what_came_late_and_is_not_stored_stays_in_memory(head: Head) -> None:
 
 
 def test_a_stored_series_takes_old_samples_as_late(head: Head) -> None:
-    head.set_stored(np.array([2], np.int32), np.array([100], np.int64), np.array([200], np.int64))
+    head.widen_stored(np.array([2], np.int32), np.array([100], np.int64), np.array([200], np.int64))
     head.append(*columns([(2, 150, 1.0), (2, 200, 1.0), (2, 201, 1.0)]))
     snapshot = head.snapshot()
     assert snapshot.late().ts_ms.tolist() == [150, 200]

@@ -14,7 +14,7 @@ from promlike.storage.store import SeriesRecord, WalPosition
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.store import TimescaleStore
 from promlike.storage.writer_id import read_writer_id
-from tests.storage.store_suite import START_MS, batch, read, up
+from tests.storage.store_suite import START_MS, batch, loaded, read, unpacked, up
 
 Writers = Callable[[str], Awaitable[TimescaleStore]]
 """Opens the store of the daemon of that name; the fixture closes it."""
@@ -76,8 +76,47 @@ async def test_a_writer_finds_its_refs_again(writers: Writers) -> None:
     await other.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "x"))))
     await store.write(batch({5: [(START_MS, 1.0)], 9: [(START_MS, 2.0)]}, series=series((5, "b"), (9, "a"))))
     again = await writers("own")
-    assert [(record.ref, record.labels) for record in await again.load_series()] == [(5, up("b")), (9, up("a"))]
+    assert [(record.ref, record.labels) for record in await loaded(again)] == [(5, up("b")), (9, up("a")), (None, up("x"))]
     assert await read(again, [9, 5]) == [[(START_MS, 2.0)], [(START_MS, 1.0)]]
+
+
+async def test_what_others_stored_is_news_once(writers: Writers) -> None:
+    first, second = await writers("first"), await writers("second")
+    assert await loaded(second) == []
+    assert await second.load_news() is None
+    await first.write(batch({0: [(START_MS, 1.0)], 1: [(START_MS + 5, 2.0)]}, series=series((0, "a"), (1, "b"))))
+    news = await second.load_news()
+    assert news is not None
+    assert not len(news.refs)
+    found = [each for portion in news.series for each in unpacked(portion)]
+    assert sorted((each.labels, each.min_time_ms, each.max_time_ms) for each in found) == [
+        (up("a"), START_MS, START_MS),
+        (up("b"), START_MS + 5, START_MS + 5),
+    ]
+    assert await second.load_news() is None
+    refs = np.array([7 if each.labels == up("a") else 8 for each in found], np.int32)
+    second.adopt(np.concatenate([portion.ids for portion in news.series]), refs)
+    assert await read(second, [7, 8]) == [[(START_MS, 1.0)], [(START_MS + 5, 2.0)]]
+    await second.write(batch({3: [(START_MS, 1.0)]}, series=series((3, "own"))))
+    await first.write(batch({1: [(START_MS + 9, 1.0)]}, position=(1, 16)))
+    news = await second.load_news()
+    assert news is not None
+    assert not news.series
+    assert (news.refs.tolist(), news.min_time_ms.tolist(), news.max_time_ms.tolist()) == ([8], [START_MS + 5], [START_MS + 9])
+
+
+async def test_of_equal_times_the_last_write_stands(writers: Writers, database: str) -> None:
+    first, second = await writers("first"), await writers("second")
+    await first.write(batch({0: [(START_MS + k, 1.0) for k in range(4)]}, series=series((0, "a"))))
+    await second.write(batch({2: [(START_MS + k, 2.0) for k in range(2, 6)]}, series=series((2, "a"))))
+    expected = [(START_MS, 1.0), (START_MS + 1, 1.0), *((START_MS + k, 2.0) for k in range(2, 6))]
+    assert await read(first, [0]) == [expected]
+    await first.write(batch({0: [(START_MS + 5, 3.0), (START_MS + 7, 3.0)]}, late={0: [(START_MS + 2, 3.0)]}, position=(1, 16)))
+    expected[2], expected[5:] = (START_MS + 2, 3.0), [(START_MS + 5, 3.0), (START_MS + 7, 3.0)]
+    assert await read(second, [2]) == [expected]
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT count(*) FROM promlike.samples") == len(expected)
+    await connection.close()
 
 
 async def test_a_series_is_dropped_when_its_last_writer_drops_it(writers: Writers) -> None:
@@ -85,8 +124,8 @@ async def test_a_series_is_dropped_when_its_last_writer_drops_it(writers: Writer
     await first.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "a"))))
     await second.write(batch({3: [(START_MS + 1, 1.0)]}, series=series((3, "a"))))
     await first.delete_series(np.array([0], np.int32))
-    assert await first.load_series() == []
-    assert [record.ref for record in await second.load_series()] == [3]
+    assert [record.ref for record in await loaded(first)] == [None]
+    assert [record.ref for record in await loaded(second)] == [3]
     await second.write(batch({3: [(START_MS + 2, 1.0)]}, position=(1, 16)))
     await second.delete_series(np.array([3], np.int32))
     await first.write(batch({0: [(START_MS + 3, 1.0)]}, series=series((0, "a")), position=(1, 16)))
@@ -103,7 +142,7 @@ async def test_a_writer_that_was_away_longer_than_samples_are_kept_is_forgotten(
     await connection.execute("UPDATE promlike.writers SET last_seen_at = $1", datetime.fromtimestamp(START_MS / 1000, UTC))
     await store.delete_before(START_MS + 1)
     assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 1
-    assert [record.labels for record in await store.load_series()] == [up("b")]
+    assert [record.labels for record in await loaded(store)] == [up("b")]
     await connection.close()
 
 

@@ -11,7 +11,7 @@ from promlike.storage.store import SeriesRecord, WalPosition
 from promlike.storage.timescale.migrations import MIGRATIONS, Migration, migrate
 from promlike.storage.timescale.store import TimescaleStore
 from promlike.storage.timescale.version1 import first_tables
-from tests.storage.store_suite import START_MS, batch, read, records, up
+from tests.storage.store_suite import START_MS, batch, loaded, read, records, up
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
@@ -77,7 +77,7 @@ async def test_tables_from_before_the_versions_are_taken_over_by_whoever_has_the
     await store.open()
     assert await store.load_position() == (WalPosition(segment=3, offset=8) if own_wal else None)
     if own_wal:
-        assert [(record.ref, record.labels) for record in await store.load_series()] == [(7, records("a")[0].labels)]
+        assert [(record.ref, record.labels) for record in await loaded(store)] == [(7, records("a")[0].labels)]
         assert await read(store, [7]) == [[(978_307_200_000, 1.5)]]
     await store.write(batch({8: [(START_MS, 1.0)]}, series=[SeriesRecord(ref=8, labels=up("b"))], position=(4, 8)))
     assert await read(store, [8]) == [[(START_MS, 1.0)]]

@@ -11,7 +11,7 @@ from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
 from promlike.storage.store import Metadata, SeriesRecord
 from promlike.storage.timescale.store import TimescaleStore
-from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, read, records, stores_of
+from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, loaded, read, records, stores_of
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def test_characters_that_postgresql_refuses_survive(stores: Stores) -> Non
     odd = labels({"__name__": "up", "nul": "a\0b", "escape": "\ufdd0", "both": "\ufdd00\0"})
     help_text = Metadata(metric="up", type="gauge", help="\0 help")
     await store.write(batch(series=[SeriesRecord(ref=0, labels=odd)], metadata=[help_text]))
-    assert [record.labels for record in await store.load_series()] == [odd]
+    assert [record.labels for record in await loaded(store)] == [odd]
     assert await store.load_metadata() == [help_text]
 
 

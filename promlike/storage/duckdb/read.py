@@ -6,18 +6,20 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import orjson
 import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type information
 from numpy.typing import NDArray
 
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.model.labels import labels
 from promlike.storage.arrange import arrange
-from promlike.storage.store import Metadata, SeriesRecord, StoreStats, WalPosition
+from promlike.storage.label_columns import LabelColumns, read_labels
+from promlike.storage.store import NEVER_FIRST_MS, NEVER_LAST_MS, Metadata, StoredSeries, StoreStats, WalPosition
 
 DENSE = 4
 """When the asked refs span at most so many times their number, all series of the span are read and the others left out here: comparing with
 two bounds is much cheaper than a join."""
+
+SERIES_AT_ONCE = 50_000
+"""Series whose labels stand in memory together while they are loaded."""
 
 
 def read_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
@@ -39,12 +41,25 @@ def count_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int,
         return _integer(cursor.execute(f"SELECT count(*) FROM samples {wanted} AND ts > $1 AND ts <= $2", [start_ms, end_ms]))
 
 
-def load_series(cursor: duckdb.DuckDBPyConnection) -> list[SeriesRecord]:
+def load_series(cursor: duckdb.DuckDBPyConnection) -> Iterator[StoredSeries]:
     """See `Store.load_series`."""
-    rows = cursor.execute("SELECT id, labels, min_ts, max_ts FROM series LEFT JOIN series_times ON series_id = id ORDER BY id").fetchall()
-    return [
-        SeriesRecord(ref=ref, labels=labels(orjson.loads(text)), min_time_ms=first, max_time_ms=last) for ref, text, first, last in rows
-    ]
+    query = (
+        "SELECT id, CAST(labels AS VARCHAR), coalesce(min_ts, $first), coalesce(max_ts, $last)"
+        " FROM series LEFT JOIN series_times ON series_id = id ORDER BY id"
+    )
+    for batch in cursor.sql(query, params={"first": NEVER_FIRST_MS, "last": NEVER_LAST_MS}).to_arrow_reader(SERIES_AT_ONCE):
+        refs, first, last = (batch.column(at).to_numpy() for at in (0, 2, 3))
+        yield StoredSeries(refs=refs, ids=refs.astype(np.int64), labels=_labels(batch.column(1)), min_time_ms=first, max_time_ms=last)
+
+
+def _labels(column: pa.Array) -> LabelColumns:
+    """The labels of a column of JSON texts, in place."""
+    column = column.cast(pa.large_string())
+    _, offsets, text = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1].copy()
+    # Numba compiles for arrays that can be written to; nothing writes into this one.
+    data = np.frombuffer(text, np.uint8)[bounds[0] : bounds[-1]].copy() if text is not None else np.empty(0, np.uint8)
+    return read_labels(data, bounds[:-1] - bounds[0], bounds[1:] - bounds[0])
 
 
 def load_metadata(cursor: duckdb.DuckDBPyConnection) -> list[Metadata]:

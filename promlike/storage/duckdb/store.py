@@ -7,7 +7,7 @@ DuckDB's NumPy scan turns every NaN into NULL.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import TypeVar
 import duckdb
 
 from promlike.errors import StorageUnavailable
-from promlike.model.blocks import Int32, SampleBlock
+from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.storage.duckdb import views, write
 from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
-from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,19 @@ class DuckDBStore:
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
 
-    async def load_series(self) -> list[SeriesRecord]:
-        return await self._read("load series", load_series)
+    async def load_series(self) -> AsyncIterator[StoredSeries]:
+        doing = "load series"
+        with translated(doing), self._opened().cursor() as cursor:
+            portions = load_series(cursor)
+            while (portion := await self._in_thread(self._readers, lambda: next(portions, None))) is not None:
+                yield portion
+
+    async def load_news(self) -> StoredNews | None:
+        """None: nobody else writes into the file."""
+        return None
+
+    def adopt(self, ids: Int64, refs: Int32) -> None:
+        """Never called: nobody else writes into the file."""
 
     async def load_metadata(self) -> list[Metadata]:
         return await self._read("load metadata", load_metadata)

@@ -4,7 +4,8 @@ Format: https://www.postgresql.org/docs/15/sql-copy.html (Binary Format): an 11-
 count and, a field, its length and big-endian bytes; a trailer of -1.
 
 The types of columns are written as PostgreSQL names them: int4 (int32[N]), int8 (int64[N]), float8 (float64[N], NaN keeps its bits),
-bool (bool[N]) and timestamptz (int64[N], Unix time in milliseconds). None may be NULL.
+bool (bool[N]) and timestamptz (int64[N], Unix time in milliseconds; infinity and -infinity are the largest and the least int64). None may
+be NULL.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,7 @@ from promlike.errors import StorageError
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 HEADER = SIGNATURE + bytes(8)
 TRAILER = b"\xff\xff"
+INFINITY = 2**63 - 1
 EPOCH_MS = 946_684_800_000
 """PostgreSQL counts microseconds from 2000-01-01."""
 
@@ -94,5 +96,6 @@ def _row(types: tuple[str, ...]) -> np.dtype[np.void]:
 def _native(kind: str, column: NDArray[Any]) -> NDArray[Any]:
     native: NDArray[Any] = column.astype(_NATIVE[kind])
     if kind == "timestamptz":
-        return native // 1000 + EPOCH_MS
+        finite = (native != INFINITY) & (native != -INFINITY - 1)
+        return np.where(finite, native // 1000 + EPOCH_MS, native)
     return native.view(np.float64) if kind == "float8" else native

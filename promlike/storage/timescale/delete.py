@@ -5,12 +5,8 @@ from typing import Any
 from promlike.model.blocks import Int32
 from promlike.storage.timescale.times import to_time
 
-DROP_TIMES = """
-DELETE FROM series_times AS times
-WHERE times.series_id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM samples WHERE samples.series_id = times.series_id)
-"""
 LOWER_TIMES = """
-UPDATE series_times SET max_time = left_over.newest, flush = $4
+UPDATE writer_series SET max_time = left_over.newest, min_time = CASE WHEN left_over.newest IS NULL THEN NULL ELSE min_time END, flush = $4
 FROM unnest($1::int[]) AS given (id)
 CROSS JOIN LATERAL (SELECT max(ts) AS newest FROM samples WHERE samples.series_id = given.id) AS left_over
 WHERE series_id = given.id AND max_time > $2 AND max_time <= $3
@@ -33,7 +29,6 @@ async def delete_samples(connection: Any, flush: int, ids: Int32, start_ms: int,
         f"DELETE FROM samples WHERE series_id = ANY('{{{','.join(map(str, ids.tolist()))}}}'::int[])"
         f" AND ts > '{start.isoformat()}' AND ts <= '{end.isoformat()}'"
     )
-    await connection.execute(DROP_TIMES, ids.tolist())
     await connection.execute(LOWER_TIMES, ids.tolist(), start, end, flush)
 
 

@@ -1,4 +1,4 @@
-"""Series, their ids and the times of their samples, in the database."""
+"""Series, their ids and the times of their samples, written into the database."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -8,21 +8,16 @@ import numpy as np
 import orjson
 
 from promlike.model.blocks import Int32, Int64
-from promlike.model.labels import METRIC_NAME, Labels, labels
+from promlike.model.labels import METRIC_NAME, Labels
 from promlike.storage.store import SeriesRecord
 from promlike.storage.timescale.copy import copy_in, copy_out
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.text import original, storable
-from promlike.storage.timescale.times import to_ms
 from promlike.storage.timescale.version2 import KEY
 
 SERIES_AT_ONCE = 10_000
 """Series whose labels stand in memory together while they are written."""
 
-LOAD = """
-SELECT ref, labels, min_time, max_time
-FROM writer_series JOIN series ON series.id = series_id LEFT JOIN series_times USING (series_id) WHERE writer = $1 ORDER BY ref
-"""
 INSERT_SERIES = f"""
 INSERT INTO series (metric, labels)
 SELECT coalesce(labels->>'{METRIC_NAME}', ''), labels FROM (
@@ -36,24 +31,17 @@ INSERT INTO writer_series (writer, ref, series_id)
 SELECT $1, ref, series.id FROM incoming_series JOIN series ON series.key = {KEY.format(labels="incoming_series.labels")}
 ON CONFLICT (writer, ref) DO UPDATE SET series_id = excluded.series_id
 """
+DROP_UNUSED = "DELETE FROM series WHERE id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
 WIDEN_TIMES = """
-INSERT INTO series_times (series_id, min_time, max_time, flush)
-SELECT series_id, min(first), max(last), $1 FROM incoming_times GROUP BY series_id ORDER BY series_id
-ON CONFLICT (series_id) DO UPDATE SET
-    min_time = least(series_times.min_time, excluded.min_time),
-    max_time = greatest(series_times.max_time, excluded.max_time),
-    flush = excluded.flush
+UPDATE writer_series SET min_time = least(min_time, given.first), max_time = greatest(max_time, given.last), flush = $2
+FROM (SELECT ref, min(first) AS first, max(last) AS last FROM incoming_times GROUP BY ref) AS given
+WHERE writer = $1 AND writer_series.ref = given.ref
 """
 
 
 async def load_ids(connection: Any, writer: int, ids: SeriesIds) -> None:
     """Learn which id each ref of a writer has."""
     ids.set(*await copy_out(connection, ("int4", "int4"), "SELECT ref, series_id FROM writer_series WHERE writer = $1", writer))
-
-
-async def load_series(connection: Any, writer: int) -> list[SeriesRecord]:
-    """See `Store.load_series`."""
-    return [_series_record(row) for row in await connection.fetch(LOAD, writer)]
 
 
 async def write_series(connection: Any, writer: int, ids: SeriesIds, series: Iterable[SeriesRecord]) -> None:
@@ -76,35 +64,25 @@ async def write_series(connection: Any, writer: int, ids: SeriesIds, series: Ite
         await connection.execute("DROP TABLE incoming_series")
 
 
-async def write_times(connection: Any, flush: int, times: Sequence[tuple[Int32, Int64, Int64]]) -> None:
-    """Widen the times of the series that got samples: ids int32[S], first and last times int64[S], of every portion that was written."""
+async def write_times(connection: Any, writer: int, flush: int, times: Sequence[tuple[Int32, Int64, Int64]]) -> None:
+    """Widen the times of the series that got samples: refs int32[S], first and last times int64[S], of every portion that was written."""
     if not times:
         return
     columns = [np.concatenate(column) for column in zip(*times, strict=True)]
-    await connection.execute("CREATE TEMP TABLE incoming_times (series_id int, first timestamptz, last timestamptz) ON COMMIT DROP")
-    await copy_in(connection, "incoming_times", {"series_id": "int4", "first": "timestamptz", "last": "timestamptz"}, *columns)
-    await connection.execute(WIDEN_TIMES, flush)
+    await connection.execute("CREATE TEMP TABLE incoming_times (ref int, first timestamptz, last timestamptz) ON COMMIT DROP")
+    await copy_in(connection, "incoming_times", {"ref": "int4", "first": "timestamptz", "last": "timestamptz"}, *columns)
+    await connection.execute("ANALYZE incoming_times")
+    await connection.execute(WIDEN_TIMES, writer, flush)
 
 
 async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int32) -> list[str]:
     """See `Store.delete_series`: this writer has these series no more, and what no writer has is dropped; the metrics of what was."""
     query = "DELETE FROM writer_series WHERE writer = $1 AND ref = ANY($2::int[]) RETURNING series_id"
     found = [row["series_id"] for row in await connection.fetch(query, writer, refs.tolist())]
-    gone = "id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
-    rows = await connection.fetch(
-        f"WITH gone AS (DELETE FROM series WHERE {gone} RETURNING id, metric),"
-        " times AS (DELETE FROM series_times USING gone WHERE series_id = id)"
-        " SELECT DISTINCT metric FROM gone",
-        found,
-    )
+    rows = await connection.fetch(f"WITH gone AS ({DROP_UNUSED} RETURNING metric) SELECT DISTINCT metric FROM gone", found)
     ids.forget(refs)
     return [original(row["metric"]) for row in rows]
 
 
 def _json(series: Labels) -> str:
     return orjson.dumps({storable(name): storable(value) for name, value in series}).decode()
-
-
-def _series_record(row: Any) -> SeriesRecord:
-    pairs = labels((original(name), original(value)) for name, value in row["labels"].items())
-    return SeriesRecord(ref=row["ref"], labels=pairs, min_time_ms=to_ms(row["min_time"]), max_time_ms=to_ms(row["max_time"]))

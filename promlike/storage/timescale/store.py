@@ -1,15 +1,17 @@
 """The `Store` on PostgreSQL, with or without TimescaleDB, through asyncpg."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from promlike.errors import BadRequest, StorageUnavailable
-from promlike.model.blocks import Int32, SampleBlock
+from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.storage.metric_views import LabelBooks, LabelNames
-from promlike.storage.store import Deletion, FlushBatch, Metadata, SeriesRecord, StoreStats, WalPosition
-from promlike.storage.timescale import delete, metadata, partitions, read, series, views, write, writers
+from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
+from promlike.storage.timescale import delete, load, metadata, partitions, read, series, views, write, writers
 from promlike.storage.timescale.connection import Database, Timeouts
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
@@ -31,6 +33,7 @@ class TimescaleStore:
         self._ids = SeriesIds()
         self._books = LabelBooks(shared=True)
         self._views_prepared = False
+        self._seen = load.Seen()
         self._writer = 0
         self._features: ServerFeatures | None = None
         self._own = writers.OwnFlushes()
@@ -58,9 +61,15 @@ class TimescaleStore:
     async def close(self) -> None:
         await self._database.close()
 
-    async def load_series(self) -> list[SeriesRecord]:
-        async with self._database.connection("load series") as connection:
-            return await series.load_series(connection, self._writer)
+    def load_series(self) -> AsyncIterator[StoredSeries]:
+        return load.load_series(self._database, self._writer, self._seen)
+
+    async def load_news(self) -> StoredNews | None:
+        async with self._database.transaction("look for what others stored", isolation="repeatable_read", readonly=True) as connection:
+            return await load.load_news(connection, self._writer, self._ids, self._seen)
+
+    def adopt(self, ids: Int64, refs: Int32) -> None:
+        self._ids.set(refs, ids.astype(np.int32))
 
     async def load_metadata(self) -> list[Metadata]:
         async with self._database.connection("load metadata") as connection:
@@ -85,9 +94,11 @@ class TimescaleStore:
             await series.write_series(connection, writer, ids, self._books.watched(batch.new_series, growth))
             await views.note_growth(connection, growth)
             await metadata.write_metadata(connection, batch.metadata)
-            times = await write.write_chunks(connection, features, ids, iter(batch.chunks))
-            times += await write.write_late(connection, features, ids, batch.late_refs, batch.late_ts_ms, batch.late_values)
-            await series.write_times(connection, flush, times)
+            others = await write.last_of_others(connection, writer)
+            times, overtaken = await write.write_chunks(connection, features, ids, others, iter(batch.chunks))
+            late = write.sorted_late([(batch.late_refs, batch.late_ts_ms, batch.late_values), *overtaken])
+            times += await write.write_late(connection, features, ids, late)
+            await series.write_times(connection, writer, flush, times)
             await writers.write_position(connection, writer, batch.position)
         self._own.committed(flush)
         self._books.known |= growth

@@ -13,8 +13,8 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 def series_of_several_writers(_timescale: bool) -> Sequence[str]:
     """`database_state` has one row, which a flush locks: flushes of several writers happen one after the other; `last_flush` counts them.
 
-    `writer_series` keeps which refs a writer's WAL uses; a series is dropped when no writer has it any more. `series_times` holds the first
-    and last time of each series' samples, and the flush that changed them last, for the other writers.
+    `writer_series` keeps which refs a writer's WAL uses, first and last time of the samples that it stored of each, and the flush that
+    widened them last, by which other writers see what is new. A series is dropped when no writer has it any more.
     """
     return (
         """
@@ -39,19 +39,19 @@ def series_of_several_writers(_timescale: bool) -> Sequence[str]:
             writer int NOT NULL REFERENCES writers ON DELETE CASCADE,
             ref int NOT NULL,
             series_id int NOT NULL,
+            min_time timestamptz,
+            max_time timestamptz,
+            flush bigint NOT NULL DEFAULT 0,
             PRIMARY KEY (writer, ref)
-        )
-        """,
-        f"INSERT INTO writers (id, segment, byte_offset) SELECT '{NOBODY}', segment, byte_offset FROM wal_position",
-        "INSERT INTO writer_series (writer, ref, series_id) SELECT number, series.id, series.id FROM writers, series",
-        "CREATE INDEX writer_series_series ON writer_series (series_id)",
-        "DROP TABLE wal_position",
-        """
-        CREATE TABLE series_times (
-            series_id int PRIMARY KEY, min_time timestamptz NOT NULL, max_time timestamptz NOT NULL, flush bigint NOT NULL
         ) WITH (fillfactor = 60)
         """,
-        "INSERT INTO series_times SELECT id, min_time, max_time, 0 FROM series WHERE max_time IS NOT NULL",
+        f"INSERT INTO writers (id, segment, byte_offset) SELECT '{NOBODY}', segment, byte_offset FROM wal_position",
+        """
+        INSERT INTO writer_series (writer, ref, series_id, min_time, max_time)
+        SELECT number, series.id, series.id, min_time, max_time FROM writers, series
+        """,
+        "CREATE INDEX writer_series_series ON writer_series (series_id)",
+        "DROP TABLE wal_position",
         "ALTER TABLE series DROP COLUMN min_time, DROP COLUMN max_time",
         f"ALTER TABLE series ADD COLUMN key uuid NOT NULL GENERATED ALWAYS AS ({KEY.format(labels='labels')}) STORED",
         "ALTER TABLE series ADD UNIQUE (key)",

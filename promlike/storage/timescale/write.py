@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from promlike.errors import StorageError
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
 from promlike.storage.store import SampleChunk
-from promlike.storage.timescale.copy import SAMPLE, copy_in, encode_columns, stream_of
+from promlike.storage.timescale.copy import SAMPLE, copy_in, copy_out, encode_columns, stream_of
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.partitions import make_partitions
 from promlike.storage.timescale.server import ServerFeatures
@@ -18,28 +19,86 @@ from promlike.storage.timescale.times import to_time
 COLUMNS = ("ts", "series_id", "value")
 
 Times = tuple[Int32, Int64, Int64]
-"""Ids of series, and the first and last time that was written of each."""
+"""Refs of series, and the first and last time that was written of each."""
+Late = tuple[Int32, Int64, Float64]
+"""Samples that replace what is stored at their times: refs, times, values; sorted by ref, time."""
+
+LAST_OF_OTHERS = """
+SELECT series_id, max(max_time) FROM writer_series
+WHERE writer <> $1 AND max_time IS NOT NULL AND series_id IN (SELECT series_id FROM writer_series WHERE writer = $1)
+GROUP BY series_id ORDER BY series_id
+"""
 
 
-async def write_chunks(connection: Any, features: ServerFeatures, ids: SeriesIds, chunks: Iterator[SampleChunk]) -> list[Times]:
-    """COPY every chunk, straight into the columnstore where the server can."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Portion:
+    """Rows of a COPY, as its stream, with their times and what their series got; beside them the samples that others have overtaken."""
+
+    ts_ms: Int64
+    stream: bytes
+    times: Times
+    overtaken: Late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LastOfOthers:
+    """The newest time that other writers stored of K series that this one has, too: `ids int32[K]` ascending, `last_ms int64[K]`."""
+
+    ids: Int32
+    last_ms: Int64
+
+    def of(self, ids: Int32) -> Int64:
+        """The time for each of `ids int32[S]`, the least of all where there is none: int64[S]."""
+        if not len(self.ids):
+            return np.full(len(ids), -(2**63), np.int64)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[at] == ids, self.last_ms[at], -(2**63))
+
+
+async def last_of_others(connection: Any, writer: int) -> LastOfOthers:
+    """Read what a flush has to take care of. Mostly there is no other writer, which is cheap to see."""
+    ids, last_ms = np.empty(0, np.int32), np.empty(0, np.int64)
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM writers WHERE number <> $1 AND segment IS NOT NULL)", writer):
+        ids, last_ms = await copy_out(connection, ("int4", "timestamptz"), LAST_OF_OTHERS, writer)
+    return LastOfOthers(ids=ids, last_ms=last_ms)
+
+
+async def write_chunks(
+    connection: Any, features: ServerFeatures, ids: SeriesIds, others: LastOfOthers, chunks: Iterator[SampleChunk]
+) -> tuple[list[Times], list[Late]]:
+    """COPY every chunk, straight into the columnstore where the server can.
+
+    Left out, and returned, are samples that are not newer than what other writers stored of their series: some may stand there already.
+    """
     if features.direct_compress:
         await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
         await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy_client_sorted = on")
-    times = []
-    while (prepared := await asyncio.to_thread(_next_chunk, ids, chunks)) is not None:
-        samples, written, stream = prepared
+    times, overtaken = [], []
+    while (portion := await asyncio.to_thread(_next_portion, ids, others, chunks)) is not None:
         if not features.timescale:
-            await make_partitions(connection, "samples", samples.ts_ms)
-        await connection.copy_to_table("samples", columns=COLUMNS, source=stream_of(stream), format="binary")
-        times.append(written)
+            await make_partitions(connection, "samples", portion.ts_ms)
+        await connection.copy_to_table("samples", columns=COLUMNS, source=stream_of(portion.stream), format="binary")
+        times.append(portion.times)
+        overtaken.append(portion.overtaken)
     if features.direct_compress:
         await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = off")
-    return times
+    return times, [part for part in overtaken if len(part[0])]
 
 
-async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, refs: Int32, ts_ms: Int64, values: Float64) -> list[Times]:
-    """Put samples (int32[N], int64[N], float64[N], sorted by ref, time) in the place of what is stored at their times, or beside it."""
+def sorted_late(parts: list[Late]) -> Late:
+    """Late samples of several sources, no time of a series twice, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    refs = np.concatenate([part[0] for part in parts])
+    ts_ms = np.concatenate([part[1] for part in parts])
+    values = np.concatenate([part[2] for part in parts])
+    order = np.lexsort((ts_ms, refs))
+    return refs[order], ts_ms[order], values[order]
+
+
+async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, late: Late) -> list[Times]:
+    """Put samples in the place of what is stored at their times, or beside it."""
+    refs, ts_ms, values = late
     if not len(refs):
         return []
     if features.timescale:
@@ -58,7 +117,7 @@ async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, 
     await connection.execute("INSERT INTO samples (ts, series_id, value) SELECT ts, series_id, value FROM late")
     starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
     ends = np.append(starts[1:], len(refs)) - 1
-    return [(given[starts], ts_ms[starts], ts_ms[ends])]
+    return [(refs[starts], ts_ms[starts], ts_ms[ends])]
 
 
 def known_ids(ids: SeriesIds, refs: Int32) -> Int32:
@@ -69,23 +128,28 @@ def known_ids(ids: SeriesIds, refs: Int32) -> Int32:
     return found
 
 
-def _next_chunk(ids: SeriesIds, chunks: Iterator[SampleChunk]) -> tuple[SampleBlock, Times, bytes] | None:
+def _next_portion(ids: SeriesIds, others: LastOfOthers, chunks: Iterator[SampleChunk]) -> _Portion | None:
     chunk = next(chunks, None)
     if chunk is None:
         return None
-    given, samples = _by_id(known_ids(ids, chunk.refs), chunk.samples)
+    refs, given, samples = _by_id(chunk.refs, known_ids(ids, chunk.refs), chunk.samples)
     counts = np.diff(samples.offsets)
     some = np.flatnonzero(counts)
-    times = given[some], samples.ts_ms[samples.offsets[some]], samples.ts_ms[samples.offsets[some + 1] - 1]
-    return samples, times, encode_columns(SAMPLE, samples.ts_ms, np.repeat(given, counts), samples.values)
+    times = refs[some], samples.ts_ms[samples.offsets[some]], samples.ts_ms[samples.offsets[some + 1] - 1]
+    row_ids, ts_ms, values = np.repeat(given, counts), samples.ts_ms, samples.values
+    late = ts_ms <= np.repeat(others.of(given), counts)
+    overtaken = np.repeat(refs, counts)[late], ts_ms[late], values[late]
+    if late.any():
+        row_ids, ts_ms, values = row_ids[~late], ts_ms[~late], values[~late]
+    return _Portion(ts_ms=ts_ms, stream=encode_columns(SAMPLE, ts_ms, row_ids, values), times=times, overtaken=overtaken)
 
 
-def _by_id(given: Int32, samples: SampleBlock) -> tuple[Int32, SampleBlock]:
+def _by_id(refs: Int32, given: Int32, samples: SampleBlock) -> tuple[Int32, Int32, SampleBlock]:
     """Rows sorted by id, as direct compress relies on. Mostly they are already: refs and ids are given in the same order."""
     if (np.diff(given) > 0).all():
-        return given, samples
+        return refs, given, samples
     order = np.argsort(given)
     counts = np.diff(samples.offsets)[order]
     offsets = np.append(0, np.cumsum(counts))
     at = np.repeat(samples.offsets[:-1][order] - offsets[:-1], counts) + np.arange(offsets[-1])
-    return given[order], SampleBlock(ts_ms=samples.ts_ms[at], values=samples.values[at], offsets=offsets)
+    return refs[order], given[order], SampleBlock(ts_ms=samples.ts_ms[at], values=samples.values[at], offsets=offsets)

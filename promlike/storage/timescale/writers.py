@@ -7,10 +7,7 @@ from promlike.storage.store import WalPosition
 from promlike.storage.timescale.times import to_time
 from promlike.storage.timescale.version2 import NOBODY
 
-DROP_UNUSED = """
-WITH gone AS (DELETE FROM series WHERE NOT EXISTS (SELECT FROM writer_series WHERE series_id = id) RETURNING id)
-DELETE FROM series_times USING gone WHERE series_id = id
-"""
+DROP_UNUSED = "DELETE FROM series WHERE NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
 
 
 async def enter_writer(connection: Any, writer: UUID, *, takes_over: bool) -> int:

@@ -1,0 +1,118 @@
+"""Two daemons on one database: each sees what the other has flushed, and what both write stands once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from promlike.model.labels import labels
+from promlike.storage.storage import Storage, StorageOptions
+from promlike.storage.timescale.store import TimescaleStore
+from tests.storage.conftest import NOW_MS, Bench, answer
+
+
+@pytest.fixture
+async def pair(database: str, tmp_path: Path) -> AsyncIterator[tuple[Bench, Bench]]:
+    benches = [await open_bench(database, tmp_path / name) for name in ("first", "second")]
+    yield benches[0], benches[1]
+    for bench in benches:
+        await bench.storage.close()
+
+
+async def open_bench(database: str, folder: Path) -> Bench:
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    options = StorageOptions(data_dir=folder, head_max_bytes=1 << 28)
+    storage = Storage(options, TimescaleStore(database, folder=folder), now_ms=lambda: NOW_MS)
+    await storage.open(lambda line: None)
+    return Bench(folder=folder, clock=[NOW_MS], options={}, wrap=lambda store: store, storage=storage)
+
+
+async def test_each_sees_what_the_other_has_flushed(pair: tuple[Bench, Bench]) -> None:
+    first, second = pair
+    await first.append([("a", NOW_MS - 100, 1.0), ("b", NOW_MS - 50, 2.0)])
+    await second.append([("b", NOW_MS - 40, 3.0), ("c", NOW_MS - 30, 4.0)])
+    await first.storage.flush()
+    assert await second.select() == answer({"b": {NOW_MS - 40: 3.0}, "c": {NOW_MS - 30: 4.0}})
+    await second.storage.follow()
+    seen = {"a": {NOW_MS - 100: 1.0}, "b": {NOW_MS - 50: 2.0, NOW_MS - 40: 3.0}, "c": {NOW_MS - 30: 4.0}}
+    assert await second.select() == answer(seen)
+    found, _ = await second.storage.label_values("instance", [], start_ms=None, end_ms=None)
+    assert found == ["a", "b", "c"]
+    await second.storage.flush()
+    await first.storage.follow()
+    assert await first.select() == answer(seen)
+
+
+async def test_a_series_of_another_writer_may_be_written_and_survives_a_crash(pair: tuple[Bench, Bench], database: str) -> None:
+    first, second = pair
+    await first.append([("a", NOW_MS - 100, 1.0)])
+    await first.storage.flush()
+    await second.storage.follow()
+    await second.append([("a", NOW_MS - 100, 7.0), ("a", NOW_MS - 120, 5.0), ("a", NOW_MS - 20, 6.0)])
+    merged = {"a": {NOW_MS - 120: 5.0, NOW_MS - 100: 7.0, NOW_MS - 20: 6.0}}
+    assert await second.select() == answer(merged)
+    copy = second.folder.with_name("copy")
+    copy.mkdir()
+    for file in ("writer_id", *(path.relative_to(second.folder).as_posix() for path in (second.folder / "wal").iterdir())):
+        (copy / file).parent.mkdir(exist_ok=True)
+        (copy / file).write_bytes((second.folder / file).read_bytes())
+    again = await open_bench(database, copy)
+    assert await again.select() == answer(merged)
+    await again.storage.close()
+    await first.storage.follow()
+    # Of a time that it has itself in memory, a daemon shows what it was given.
+    assert await first.select() == answer({"a": merged["a"] | {NOW_MS - 100: 1.0}})
+
+
+async def test_a_new_data_folder_sees_what_the_database_holds(pair: tuple[Bench, Bench], database: str, tmp_path: Path) -> None:
+    first, _ = pair
+    await first.append([(f"{k}", NOW_MS - 100 + k, float(k)) for k in range(50)])
+    await first.storage.flush()
+    new = await open_bench(database, tmp_path / "new")
+    everything = {f"{k}": {NOW_MS - 100 + k: float(k)} for k in range(50)}
+    assert await new.select() == answer(everything)
+    await new.append([("7", NOW_MS, 1.0), ("fresh", NOW_MS, 2.0)])
+    everything["7"][NOW_MS], everything["fresh"] = 1.0, {NOW_MS: 2.0}
+    assert await new.select() == answer(everything)
+    await new.storage.flush()
+    await new.storage.close()
+    again = await open_bench(database, tmp_path / "new")
+    assert await again.select() == answer(everything)
+    await again.storage.close()
+
+
+async def test_samples_that_wait_for_a_flush_are_not_taken_for_stored(pair: tuple[Bench, Bench], database: str, tmp_path: Path) -> None:
+    first, second = pair
+    await second.append([("a", NOW_MS - 90, 1.0)])
+    await second.storage.flush()
+    await second.append([("a", NOW_MS - 80, 2.0), ("a", NOW_MS - 60, 3.0)])
+    await first.append([("a", NOW_MS - 70, 9.0), ("a", NOW_MS - 60, 9.0)])
+    await first.storage.flush()
+    await second.storage.follow()
+    both = {"a": {NOW_MS - 90: 1.0, NOW_MS - 80: 2.0, NOW_MS - 70: 9.0, NOW_MS - 60: 3.0}}
+    assert await second.select() == answer(both)
+    await second.storage.flush()
+    assert await second.select() == answer(both)
+    new = await open_bench(database, tmp_path / "new")
+    assert await new.select() == answer(both)
+    await new.storage.close()
+
+
+async def test_retention_of_one_leaves_series_that_the_other_still_writes(pair: tuple[Bench, Bench]) -> None:
+    first, second = pair
+    day = 86_400_000
+    await first.append([("a", NOW_MS - 14 * day, 1.0)])
+    await first.storage.flush()
+    await second.append([("a", NOW_MS - 1000, 2.0)])
+    await second.storage.flush()
+    moved = first.storage
+    moved._retention._now_ms = lambda: NOW_MS + 2 * day  # the clock of one daemon
+    await moved.enforce_retention()
+    await second.append([("a", NOW_MS, 3.0)])
+    await second.storage.flush()
+    assert second.storage.series_ref(labels({"__name__": "up", "instance": "a"})) == second.ref("a")
+    assert np.diff([len(rows) for rows in (await second.select()).values()]).sum() == 0
+    await first.storage.follow()
+    assert (await first.select())[labels({"__name__": "up", "instance": "a"})][-1][0] == NOW_MS
