@@ -15,6 +15,10 @@ class StorageCounters:
     samples_overwritten: int = 0
     samples_refused: int = 0
     samples_rejected: Counter[RejectReason] = field(default_factory=Counter)
+    exemplars_appended: int = 0
+    exemplars_duplicate: int = 0
+    exemplars_dropped: int = 0
+    exemplars_rejected: Counter[RejectReason] = field(default_factory=Counter)
     series_created: int = 0
     series_removed: int = 0
     series_rejected: Counter[RejectReason] = field(default_factory=Counter)
@@ -24,6 +28,7 @@ class StorageCounters:
     wal_corruptions: int = 0
     wal_segments_dropped: int = 0
     replay_unknown_samples: int = 0
+    replay_unknown_exemplars: int = 0
     flushes: int = 0
     flush_failures: int = 0
     flush_samples: int = 0

@@ -85,6 +85,7 @@ class Deleter:
         refs, start_ms, end_ms = deletion.refs, deletion.start_ms, deletion.end_ms
         stored = self._head.may_be_stored(refs, start_ms, end_ms)
         self._head.delete(refs, start_ms, end_ms)
+        self._ingest.exemplars.delete(refs, start_ms, end_ms)
         if stored.any():
             self._tombstones.add(Deletion(refs=np.ascontiguousarray(refs[stored]), start_ms=start_ms, end_ms=end_ms))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from promlike.errors import StorageError
 from promlike.model.blocks import Int32, SampleBlock
+from promlike.model.exemplars import Exemplars
 from promlike.storage.counters import StorageCounters
 from promlike.storage.head import Head
 from promlike.storage.head_snapshot import HeadSnapshot
@@ -37,6 +38,7 @@ class _Attempt:
     snapshot: HeadSnapshot
     series: list[int]
     metadata: dict[str, Metadata]
+    exemplars: Exemplars
     deletions: tuple[Deletion, ...]
     gone: Int32
     position: WalPosition
@@ -146,6 +148,7 @@ class Flusher:
             metadata=ingest.unstored_metadata,
             deletions=self._tombstones.current,
             gone=ingest.dead(self._tombstones.gone),
+            exemplars=ingest.exemplars.begin(),
             position=self._wal.applied,
         )
         ingest.unstored, ingest.unstored_metadata = [], {}
@@ -167,6 +170,7 @@ class Flusher:
                     metadata=list(attempt.metadata.values()),
                     deletions=attempt.deletions,
                     gone=attempt.gone,
+                    exemplars=attempt.exemplars,
                 )
             )
         except BaseException:
@@ -186,12 +190,14 @@ class Flusher:
             self._succeeded(attempt)
         else:
             self._head.not_flushed()
+            self._ingest.exemplars.not_flushed()
             self._ingest.unstored = attempt.series + self._ingest.unstored
             self._ingest.unstored_metadata = attempt.metadata | self._ingest.unstored_metadata
 
     def _succeeded(self, attempt: _Attempt) -> None:
         self._head.flushed(attempt.snapshot)
         self._tombstones.stored(attempt.deletions, attempt.gone)
+        self._ingest.exemplars.flushed()
         self.stored = attempt.position
 
     async def _collect(self) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TypeVar
@@ -10,16 +12,18 @@ from typing import TypeVar
 import numpy as np
 
 from promlike.errors import PromlikeError, RejectReason, SampleRejected, StorageUnavailable
-from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.blocks import Bool, Float64, Int32, Int64
+from promlike.model.exemplars import Exemplars
 from promlike.model.labels import Labels, format_labels
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
+from promlike.storage.exemplar_buffer import ExemplarBuffer
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import AppendResult, Metadata, SeriesRecord
 from promlike.storage.wal import WalCommitter
-from promlike.storage.wal_records import encode_metadata, encode_samples, encode_series
+from promlike.storage.wal_records import encode_exemplars, encode_metadata, encode_samples, encode_series
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,8 @@ class Ingest:
         """Refs of series that the store has not been given; their labels, ten times as large, stand in the index."""
         self.metadata: dict[str, Metadata] = {}
         self.unstored_metadata: dict[str, Metadata] = {}
+        self.exemplars = ExemplarBuffer(options.max_exemplars)
+        self.last_exemplar_ms = 0
         self.pressure = asyncio.Event()
         """Set when so many samples wait for a flush that it should not wait for its time."""
 
@@ -97,14 +103,35 @@ class Ingest:
     async def _append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         self._check_room(len(refs))
         self._revive_all(refs)
+        return await self._in_flight_logged(refs, encode_samples(refs, ts_ms, values), lambda: self.apply(refs, ts_ms, values))
+
+    async def append_exemplars(self, exemplars: Exemplars) -> AppendResult:
+        """See `SampleSink.append_exemplars`."""
+        if self.exemplars.most <= 0 or not len(exemplars):
+            return AppendResult(appended=0)
+        limits = self._limits()
+        outside = limits.outside(exemplars.ts_ms, self._counters.exemplars_rejected)
+        refusal, rejected = "", 0
+        if outside is not None:
+            refusal, rejected = self._refusal(limits, exemplars.refs, exemplars.ts_ms, outside), int(outside.sum())
+            exemplars = exemplars.take(~outside)
+        if not len(exemplars):
+            return AppendResult(appended=0, rejected=rejected, refusal=refusal)
+        self._check_room(0)
+        self._revive_all(exemplars.refs)
+        result = await self._in_flight_logged(exemplars.refs, encode_exemplars(exemplars), lambda: self.apply_exemplars(exemplars))
+        return replace(result, rejected=rejected, refusal=refusal)
+
+    async def _in_flight_logged(self, refs: Int32, record: bytes, apply: Callable[[], AppendResult]) -> AppendResult:
+        """`logged` for what comes of series (refs int32[N], some twice), which stay until it is there."""
         flight = next(self._flights)
         self._in_flight[flight] = refs
 
-        def apply() -> AppendResult:
+        def land() -> AppendResult:
             del self._in_flight[flight]
-            return self.apply(refs, ts_ms, values)
+            return apply()
 
-        return await self.logged(encode_samples(refs, ts_ms, values), apply, failed=lambda: self._in_flight.pop(flight))
+        return await self.logged(record, land, failed=lambda: self._in_flight.pop(flight))
 
     async def logged(self, record: bytes, apply: Callable[[], T], failed: Callable[[], object] = lambda: None) -> T:
         """Write a record; once it is on disk, call `apply`, in the order of the log, and return what that returns.
@@ -168,6 +195,19 @@ class Ingest:
             self.pressure.set()
         self._changes.appended(refs, ts_ms)
         return result
+
+    def apply_exemplars(self, exemplars: Exemplars) -> AppendResult:
+        """Keep exemplars that are in the WAL until a flush stores them."""
+        appended, dropped = self.exemplars.append(exemplars)
+        counters = self._counters
+        counters.exemplars_appended += appended
+        counters.exemplars_duplicate += len(exemplars) - appended
+        counters.exemplars_dropped += dropped
+        if 2 * self.exemplars.waiting > self.exemplars.most:
+            self.pressure.set()
+        if appended:
+            self.last_exemplar_ms = max(self.last_exemplar_ms, int(exemplars.ts_ms.max()))
+        return AppendResult(appended=appended, duplicates=len(exemplars) - appended)
 
     def apply_metadata(self, metadata: Sequence[Metadata]) -> None:
         """Remember metadata that is in the WAL."""
@@ -248,19 +288,45 @@ class Ingest:
         values = np.require(values, np.float64, ["C", "W"])
         if not len(refs):
             return refs, ts_ms, values, 0, ""
-        now, options = self._now_ms(), self._options
-        oldest = now - options.retention_ms if options.retention_ms else -(2**63)
-        newest = now + options.future_limit_ms if options.future_limit_ms else 2**63 - 1
-        if ts_ms.min() >= oldest and ts_ms.max() <= newest:
+        limits = self._limits()
+        outside = limits.outside(ts_ms, self._counters.samples_rejected)
+        if outside is None:
             return refs, ts_ms, values, 0, ""
-        old, ahead = ts_ms < oldest, ts_ms > newest
-        self._counters.samples_rejected[RejectReason.TOO_OLD] += int(old.sum())
-        self._counters.samples_rejected[RejectReason.TOO_FAR_IN_FUTURE] += int(ahead.sum())
-        keep = ~(old | ahead)
-        first = int(np.argmin(keep))
-        limit = f"before {_utc(oldest)}, where retention ends" if old[first] else f"after {_utc(newest)}, too far ahead of now"
-        refusal = f"{format_labels(self._index.labels_of(int(refs[first])))} at {_utc(int(ts_ms[first]))}: {limit}"
-        return refs[keep], ts_ms[keep], values[keep], len(keep) - int(keep.sum()), refusal
+        keep = ~outside
+        return refs[keep], ts_ms[keep], values[keep], int(outside.sum()), self._refusal(limits, refs, ts_ms, outside)
+
+    def _limits(self) -> "_Limits":
+        now, options = self._now_ms(), self._options
+        return _Limits(
+            oldest_ms=now - options.retention_ms if options.retention_ms else -(2**63),
+            newest_ms=now + options.future_limit_ms if options.future_limit_ms else 2**63 - 1,
+        )
+
+    def _refusal(self, limits: "_Limits", refs: Int32, ts_ms: Int64, outside: Bool) -> str:
+        """Why the first row (of int32[N], int64[N]) that is `outside bool[N]` was left out."""
+        first = int(np.argmax(outside))
+        time_ms = int(ts_ms[first])
+        early = f"before {_utc(limits.oldest_ms)}, where retention ends"
+        limit = early if time_ms < limits.oldest_ms else f"after {_utc(limits.newest_ms)}, too far ahead of now"
+        return f"{format_labels(self._index.labels_of(int(refs[first])))} at {_utc(time_ms)}: {limit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    """The times that are taken, both included."""
+
+    oldest_ms: int
+    newest_ms: int
+
+    def outside(self, ts_ms: Int64, rejected: Counter[RejectReason]) -> Bool | None:
+        """Which of the times int64[N] are not taken, N > 0, counted by reason; None when all are."""
+        if ts_ms.min() >= self.oldest_ms and ts_ms.max() <= self.newest_ms:
+            return None
+        old, ahead = ts_ms < self.oldest_ms, ts_ms > self.newest_ms
+        rejected[RejectReason.TOO_OLD] += int(old.sum())
+        rejected[RejectReason.TOO_FAR_IN_FUTURE] += int(ahead.sum())
+        outside: Bool = old | ahead
+        return outside
 
 
 def _utc(ms: int) -> str:

@@ -16,7 +16,15 @@ from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
 from promlike.storage.store import NEVER_LAST_MS, NO_REF, Store, StoredSeries, WalPosition
-from promlike.storage.wal_records import RecordType, SampleColumns, decode_deletion, decode_metadata, decode_samples, decode_series
+from promlike.storage.wal_records import (
+    RecordType,
+    SampleColumns,
+    decode_deletion,
+    decode_exemplars,
+    decode_metadata,
+    decode_samples,
+    decode_series,
+)
 from promlike.storage.wal_replay import ReplayReport, replay, segments_of
 
 log = logging.getLogger(__name__)
@@ -97,6 +105,8 @@ def replay_wal(
         elif record.kind is RecordType.DELETE:
             apply()
             deleter.replay(decode_deletion(record.payload))
+        elif record.kind is RecordType.EXEMPLARS:
+            _apply_exemplars(record.payload, index, ingest, counters)
         else:
             ingest.apply_metadata(decode_metadata(record.payload))
     apply()
@@ -121,11 +131,27 @@ def _apply_samples(waiting: list[SampleColumns], index: SeriesIndex, ingest: Ing
     refs = np.concatenate([columns.refs for columns in waiting])
     ts_ms = np.concatenate([columns.ts_ms for columns in waiting])
     values = np.concatenate([columns.values for columns in waiting])
-    known = (refs >= 0) & (refs < index.count)
-    known[known] = index.alive[refs[known]]
+    known = _known(refs, index)
     if not known.all():
         counters.replay_unknown_samples += int((~known).sum())
         log.error("the WAL has %d samples of series that it does not introduce; they are left out", int((~known).sum()))
         refs, ts_ms, values = refs[known], ts_ms[known], values[known]
     if len(refs):
         ingest.apply(refs, ts_ms, values)
+
+
+def _apply_exemplars(payload: memoryview, index: SeriesIndex, ingest: Ingest, counters: StorageCounters) -> None:
+    """Keep replayed exemplars; those of refs that nobody introduced are counted and left out."""
+    exemplars = decode_exemplars(payload)
+    known = _known(exemplars.refs, index)
+    if not known.all():
+        counters.replay_unknown_exemplars += int((~known).sum())
+        exemplars = exemplars.take(known)
+    ingest.apply_exemplars(exemplars)
+
+
+def _known(refs: Int32, index: SeriesIndex) -> Bool:
+    """Which of refs int32[N] are those of living series."""
+    known: Bool = (refs >= 0) & (refs < index.count)
+    known[known] = index.alive[refs[known]]
+    return known

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from promlike.errors import NotReady, StorageError
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.clock import wall_clock_ms
+from promlike.model.exemplars import Exemplars
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deletion import Deleter
+from promlike.storage.exemplar_querier import ExemplarQuerier, SeriesExemplars
 from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
 from promlike.storage.follow import Follower
@@ -76,6 +78,7 @@ class Storage:
         self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
         self._follower = Follower(options.follow_interval_ms, store, self._index, self._head, self._flusher, self.changes)
         self._querier = Querier(self._index, self._head, store, self._tombstones, self._retention.oldest_ms)
+        self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, self._retention.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
         self._lock = FolderLock(options.data_dir)
         self._state = "new"
@@ -112,7 +115,8 @@ class Storage:
     def _is_unstored(self) -> bool:
         """Is there anything that the store does not have?"""
         ingest, tombstones = self._ingest, self._tombstones
-        return bool(self._head.unflushed or ingest.unstored or ingest.unstored_metadata or tombstones.current or tombstones.gone)
+        in_memory = self._head.unflushed or ingest.unstored or ingest.unstored_metadata or len(ingest.exemplars)
+        return bool(in_memory or tombstones.current or tombstones.gone)
 
     async def run(self) -> None:
         """Flush, keep views, enforce retention and give freed memory back until cancelled."""
@@ -166,6 +170,10 @@ class Storage:
         self._check_open()
         return await self._ingest.append(refs, ts_ms, values)
 
+    async def append_exemplars(self, exemplars: Exemplars) -> AppendResult:
+        self._check_open()
+        return await self._ingest.append_exemplars(exemplars)
+
     async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
         self._check_open()
         await self._ingest.set_metadata(metadata)
@@ -206,6 +214,34 @@ class Storage:
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
         self._check_open()
         return await self._querier.select(requests, max_samples=max_samples)
+
+    # Exemplars
+
+    async def exemplars(
+        self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int
+    ) -> tuple[list[SeriesExemplars], bool]:
+        """See `ExemplarQuerier.select`."""
+        self._check_open()
+        return await self._exemplars.select(matcher_sets, start_ms=start_ms, end_ms=end_ms)
+
+    @property
+    def max_exemplars(self) -> int:
+        """How many may wait for a flush, and how many a query may get; 0: none are kept. May be set at any time."""
+        return self._ingest.exemplars.most
+
+    @max_exemplars.setter
+    def max_exemplars(self, most: int) -> None:
+        self._ingest.exemplars.most = most
+
+    @property
+    def unflushed_exemplars(self) -> tuple[int, int]:
+        """How many exemplars wait for a flush, and of how many series."""
+        return len(self._ingest.exemplars), self._ingest.exemplars.series
+
+    @property
+    def last_exemplar_ms(self) -> int:
+        """The newest time of an exemplar since the start, 0 without any."""
+        return self._ingest.last_exemplar_ms
 
     # LabelReader
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock, Samples, StepGrid
+from promlike.model.exemplars import Exemplars
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
@@ -121,6 +122,13 @@ class SampleSink(Protocol):
 
         The arrays belong to the sink from now on: the caller does not write into them again.
         Raises StorageUnavailable when the WAL cannot take them; nothing is acknowledged then.
+        """
+        ...
+
+    async def append_exemplars(self, exemplars: Exemplars) -> AppendResult:
+        """Store exemplars of series that have refs; durable when this returns. One that is there already counts as a duplicate.
+
+        Raises StorageUnavailable as `append` does.
         """
         ...
 
@@ -257,7 +265,7 @@ class FlushBatch:
     iterable is consumed, so that a large flush never stands in memory as a whole: consume it once, in a worker thread. `new_series` are
     series the store has not seen (or has dropped), each once, made while they are consumed as well. The `late_*` columns hold samples at or
     before times already stored (int32[N], int64[N], float64[N], sorted by ref, time, no time twice): each replaces what is stored at the
-    same (series, time).
+    same (series, time). `exemplars` may hold some that are stored already: they are stored once.
     """
 
     new_series: Iterable[SeriesRecord]
@@ -269,6 +277,7 @@ class FlushBatch:
     metadata: Sequence[Metadata] = ()
     deletions: Sequence[Deletion] = ()
     gone: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    exemplars: Exemplars = field(default_factory=Exemplars.empty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,16 +340,26 @@ class Store(Protocol):
         """How many samples `read` would return, or an upper bound of it."""
         ...
 
+    async def read_exemplars(self, refs: Int32, start_ms: int, end_ms: int, limit: int) -> Exemplars:
+        """Exemplars of `refs int32[S]` with start_ms < ts_ms <= end_ms, in any order; of more than `limit` the newest."""
+        ...
+
     async def delete_before(self, cutoff_ms: int) -> int:
-        """Retention: forget samples with ts_ms < cutoff_ms, but no series; return how many, or -1 when the store does not count."""
+        """Retention: forget samples and exemplars with ts_ms < cutoff_ms, but no series; return how many samples, or -1 when the store
+        does not count.
+        """
         ...
 
     async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
-        """Carry out deletions, all or nothing. `max_time_ms` of their series is exact afterwards; series without samples stay."""
+        """Carry out deletions of samples and exemplars, all or nothing. `max_time_ms` of their series is exact afterwards; series without
+        samples stay.
+        """
         ...
 
     async def delete_series(self, refs: Int32) -> None:
-        """Forget these series. They have no samples left, or none that retention would keep; a flush may announce them again later."""
+        """Forget these series and their exemplars. They have no samples left, or none that retention would keep; a flush may announce them
+        again later.
+        """
         ...
 
     async def clean(self) -> None:

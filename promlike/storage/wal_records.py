@@ -8,7 +8,8 @@ A segment file is SEGMENT_MAGIC, then records. A record is a header of 16 bytes,
     uint32 CRC-32 of the 12 bytes before: tells a payload that was cut off from a length that is not one
 
 Sample payload: uint32 N, uint32 width of times (4 or 8), int64 base; N int32 refs; N times (uint32 milliseconds after the base, or int64);
-N float64 values. Series and metadata payloads are JSON: `[[ref, [[name, value], …]], …]` and `[[metric, type, help, unit], …]`.
+N float64 values. Exemplar payload: uint32 X, 4 zero bytes; X int32 refs; X uint32 lengths of labels; X int64 times; X float64 values; the
+labels of all, UTF-8. Series and metadata payloads are JSON: `[[ref, [[name, value], …]], …]` and `[[metric, type, help, unit], …]`.
 Deletion payload: int64 start, int64 end (start exclusive), int32 refs to the end.
 """
 
@@ -22,18 +23,21 @@ import numpy as np
 import orjson
 
 from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.exemplars import Exemplars
 from promlike.storage.store import Deletion, Metadata, SeriesRecord
 
 SEGMENT_MAGIC = b"promlkW1"
 HEADER = struct.Struct("<IIB3xI")
 _SAMPLES = struct.Struct("<IIq")
 _DELETION = struct.Struct("<qq")
+_EXEMPLARS = struct.Struct("<I4x")
 
 
 class RecordType(IntEnum):
     SAMPLES = 1
     SERIES = 2
     METADATA = 3
+    EXEMPLARS = 4
     DELETE = 5
 
 
@@ -75,6 +79,14 @@ def encode_metadata(metadata: Sequence[Metadata]) -> bytes:
     return encode_record(RecordType.METADATA, orjson.dumps([(m.metric, m.type, m.help, m.unit) for m in metadata]))
 
 
+def encode_exemplars(exemplars: Exemplars) -> bytes:
+    """A record of exemplars; X > 0."""
+    labels = [text.encode() for text in exemplars.labels]
+    lengths = np.array([len(text) for text in labels], np.uint32)
+    columns = (exemplars.refs.data, lengths.data, exemplars.ts_ms.data, exemplars.values.data)
+    return encode_record(RecordType.EXEMPLARS, b"".join((_EXEMPLARS.pack(len(labels)), *columns, *labels)))
+
+
 def encode_deletion(deletion: Deletion) -> bytes:
     return encode_record(RecordType.DELETE, _DELETION.pack(deletion.start_ms, deletion.end_ms) + deletion.refs.tobytes())
 
@@ -90,6 +102,20 @@ def decode_samples(payload: memoryview) -> SampleColumns:
     else:
         ts_ms = np.frombuffer(payload, np.int64, count, at + 4 * count).copy()
     return SampleColumns(refs=refs.copy(), ts_ms=ts_ms, values=values.copy())
+
+
+def decode_exemplars(payload: memoryview) -> Exemplars:
+    """The exemplars of a record; copies, so that the file's bytes can be let go."""
+    (count,) = _EXEMPLARS.unpack_from(payload)
+    at = _EXEMPLARS.size
+    refs = np.frombuffer(payload, np.int32, count, at)
+    lengths = np.frombuffer(payload, np.uint32, count, at + 4 * count)
+    ts_ms = np.frombuffer(payload, np.int64, count, at + 8 * count)
+    values = np.frombuffer(payload, np.float64, count, at + 16 * count)
+    ends = (at + 24 * count + np.cumsum(lengths, dtype=np.int64)).tolist()
+    starts = [at + 24 * count, *ends]
+    labels = [str(payload[start:end], "utf-8") for start, end in zip(starts, ends, strict=False)]
+    return Exemplars(refs=refs.copy(), ts_ms=ts_ms.copy(), values=values.copy(), labels=labels)
 
 
 def decode_series(payload: memoryview) -> list[SeriesRecord]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from promlike.errors import RejectReason, SampleRejected, StorageUnavailable
 from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.exemplars import Exemplars
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.storage.store import AppendResult, Metadata
 
@@ -19,6 +20,7 @@ class ListSink:
     def __init__(self, *, refuse: frozenset[str] = frozenset(), unavailable: bool = False, before_ms: int | None = None) -> None:
         self.refs: dict[Labels, int] = {}
         self.rows: list[Row] = []
+        self.exemplars: list[tuple[Labels, int, float, str]] = []
         self.metadata: list[Metadata] = []
         self._refuse = refuse
         self.unavailable = unavailable
@@ -36,6 +38,19 @@ class ListSink:
         kept = [row for row in rows if self._before_ms is None or row[1] >= self._before_ms]
         self.rows += kept
         return AppendResult(appended=len(kept), rejected=len(rows) - len(kept))
+
+    async def append_exemplars(self, exemplars: Exemplars) -> AppendResult:
+        if self.unavailable:
+            raise StorageUnavailable("the disk is full")
+        names = list(self.refs)
+        rows = zip(exemplars.refs.tolist(), exemplars.ts_ms.tolist(), exemplars.values.tolist(), exemplars.labels, strict=True)
+        kept = [
+            (names[ref], time_ms, value, text)
+            for ref, time_ms, value, text in rows
+            if self._before_ms is None or time_ms >= self._before_ms
+        ]
+        self.exemplars += kept
+        return AppendResult(appended=len(kept), rejected=len(exemplars) - len(kept))
 
     async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
         self.metadata += metadata

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from promlike.errors import StorageError
 from promlike.model.blocks import STALE_NAN, SampleBlock
+from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.labels import Labels, labels
 from promlike.storage.store import (
     NEVER_FIRST_MS,
@@ -77,6 +78,7 @@ def batch(
     metadata: Sequence[Metadata] = (),
     deletions: Sequence[Deletion] = (),
     gone: Sequence[int] = (),
+    exemplars: Sequence[tuple[int, int, float, str]] = (),
 ) -> FlushBatch:
     rows = [(ref, ts, value) for ref, row in sorted((late or {}).items()) for ts, value in sorted(row)]
     return FlushBatch(
@@ -89,6 +91,7 @@ def batch(
         metadata=metadata,
         deletions=deletions,
         gone=np.array(gone, np.int32),
+        exemplars=Exemplars.of(exemplars),
     )
 
 
@@ -137,6 +140,15 @@ async def read(store: Store, refs: Sequence[int], start_ms: int = 0, end_ms: int
     assert block.series == len(refs)
     pairs = list(zip(block.ts_ms.tolist(), block.values.tolist(), strict=True))
     return [pairs[a:b] for a, b in zip(block.offsets[:-1].tolist(), block.offsets[1:].tolist(), strict=True)]
+
+
+async def read_exemplars(
+    store: Store, refs: Sequence[int], start_ms: int = 0, end_ms: int = 2**52, limit: int = 1000
+) -> list[tuple[int, int, str, str]]:
+    """Ref, time, value as text (so that NaN equals itself) and labels of each, sorted."""
+    found = await store.read_exemplars(np.array(refs, np.int32), start_ms, end_ms, limit)
+    columns = (found.refs.tolist(), found.ts_ms.tolist(), map(repr, found.values.tolist()), found.labels)
+    return sorted(zip(*columns, strict=True))
 
 
 class StoreSuite:
@@ -355,6 +367,56 @@ class StoreSuite:
             assert first == second
         await writing
         assert len((await read(store, [0]))[0]) == 19
+
+    async def test_exemplars_are_read_back(self, stores: Stores) -> None:
+        store = await stores()
+        odd = label_text({"trace_id": 'a"b\\c\n\0', "ünit": "✓"}.items())
+        rows = [(0, START_MS, 1.5, odd), (0, START_MS + 7, float("nan"), "{}"), (1, START_MS + 7, -0.5, '{"trace_id":"x"}')]
+        await store.write(batch({0: [(START_MS, 1.0)]}, series=records("a", "b"), exemplars=rows))
+        again = await stores()
+        assert await read_exemplars(again, [0]) == [(0, START_MS, "1.5", odd), (0, START_MS + 7, "nan", "{}")]
+        assert await read_exemplars(again, [1, 0, 9], START_MS, START_MS + 7) == [
+            (0, START_MS + 7, "nan", "{}"),
+            (1, START_MS + 7, "-0.5", '{"trace_id":"x"}'),
+        ]
+        assert await read_exemplars(again, [0, 1], START_MS + 7) == []
+        assert await read_exemplars(again, []) == []
+
+    async def test_an_exemplar_is_stored_once(self, stores: Stores) -> None:
+        store = await stores()
+        row, later = (0, START_MS, 1.0, '{"a":"1","b":"2"}'), (0, START_MS + 1, 1.0, '{"a":"1","b":"2"}')
+        other, number = (0, START_MS, 1.0, '{"a":"1"}'), (0, START_MS, float("nan"), "{}")
+        await store.write(batch(series=records("a"), exemplars=[row, later, number]))
+        await store.write(batch(exemplars=[later, row, other, row, number], position=(1, 16)))
+        assert await read_exemplars(store, [0]) == sorted((r, t, repr(v), text) for r, t, v, text in (row, later, other, number))
+
+    async def test_of_too_many_exemplars_the_newest_are_read(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch(series=records("a", "b"), exemplars=[(k % 2, START_MS + k, 1.0, "{}") for k in range(20)]))
+        assert [row[1] - START_MS for row in await read_exemplars(store, [1], limit=3)] == [15, 17, 19]
+
+    async def test_exemplars_go_with_retention_and_with_their_series(self, stores: Stores) -> None:
+        store = await stores()
+        rows = [(ref, START_MS + day * DAY_MS, 1.0, "{}") for ref in range(3) for day in (0, 5)]
+        await store.write(batch(series=records("a", "b", "c"), exemplars=rows))
+        await store.delete_before(START_MS + 5 * DAY_MS)
+        assert [row[:2] for row in await read_exemplars(store, [0, 1, 2])] == [(ref, START_MS + 5 * DAY_MS) for ref in range(3)]
+        await store.delete_series(np.array([0, 2], np.int32))
+        await store.write(batch(series=records("a", "b", "c"), position=(1, 16)))
+        assert [row[0] for row in await read_exemplars(store, [0, 1, 2])] == [1]
+
+    async def test_exemplars_of_a_write_that_fails_are_not_kept(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch(series=records("a")))
+
+        def chunks() -> Iterator[SampleChunk]:
+            yield from ()
+            raise StorageError("no samples")
+
+        failing = replace(batch(exemplars=[(0, START_MS, 1.0, "{}")], position=(1, 16)), chunks=chunks())
+        with pytest.raises(StorageError, match="no samples"):
+            await store.write(failing)
+        assert await read_exemplars(store, [0]) == []
 
     async def test_closing_twice_is_once(self, stores: Stores) -> None:
         store = await stores()

@@ -113,10 +113,10 @@ def test_a_statement_that_fails_is_not_hidden_by_what_follows() -> None:
         for _ in range(2):
             connection.execute("BEGIN")
             with pytest.raises(duckdb.Error, match="gone wrong"):
-                write._insert(connection, pa.table({"a": [1]}), "SELECT error('gone wrong') FROM incoming")
+                write.insert(connection, pa.table({"a": [1]}), "SELECT error('gone wrong') FROM incoming")
             connection.execute("ROLLBACK")
         connection.execute("BEGIN")
-        write._insert(connection, pa.table({"a": [7]}), "CREATE TABLE kept AS SELECT a FROM incoming")
+        write.insert(connection, pa.table({"a": [7]}), "CREATE TABLE kept AS SELECT a FROM incoming")
         connection.execute("COMMIT")
         assert connection.execute("SELECT a FROM kept").fetchall() == [(7,)]
 

@@ -7,7 +7,7 @@ import duckdb
 
 from promlike.errors import StorageError
 from promlike.storage.duckdb import macros, views
-from promlike.storage.duckdb.schema import FIRST_TABLES
+from promlike.storage.duckdb.schema import EXEMPLARS, FIRST_TABLES
 
 _VERSION = "SELECT value FROM state WHERE key = 'schema_version'"
 
@@ -25,6 +25,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=1, name="series, samples, metadata, state", statements=FIRST_TABLES),
     Migration(version=2, name="views for people", statements=views.STATEMENTS),
     Migration(version=3, name="macros for people", statements=macros.STATEMENTS),
+    Migration(version=4, name="exemplars", statements=EXEMPLARS),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

@@ -26,10 +26,10 @@ def read_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int, 
     """See `Store.read`."""
     if not len(refs) or start_ms >= end_ms:
         return SampleBlock.empty(len(refs))
-    with _wanted(cursor, refs) as wanted:
-        query = f"SELECT series_id, ts, value FROM samples {wanted} AND ts > $start AND ts <= $end"
+    with _wanted(cursor, refs) as which:
+        query = f"SELECT series_id, ts, value FROM samples {which} AND ts > $start AND ts <= $end"
         table = cursor.sql(query, params={"start": start_ms, "end": end_ms}).to_arrow_table()
-    ids, ts_ms, values = (_column(column) for column in table.columns)
+    ids, ts_ms, values = (column_array(column) for column in table.columns)
     return arrange(refs, ids, ts_ms, values)
 
 
@@ -37,8 +37,8 @@ def count_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int,
     """See `Store.count`."""
     if not len(refs):
         return 0
-    with _wanted(cursor, refs) as wanted:
-        return _integer(cursor.execute(f"SELECT count(*) FROM samples {wanted} AND ts > $1 AND ts <= $2", [start_ms, end_ms]))
+    with _wanted(cursor, refs) as which:
+        return _integer(cursor.execute(f"SELECT count(*) FROM samples {which} AND ts > $1 AND ts <= $2", [start_ms, end_ms]))
 
 
 def load_series(cursor: duckdb.DuckDBPyConnection) -> Iterator[StoredSeries]:
@@ -92,14 +92,21 @@ def _wanted(cursor: duckdb.DuckDBPyConnection, refs: Int32) -> Iterator[str]:
     if high - low < DENSE * len(refs):
         yield f"WHERE series_id BETWEEN {low} AND {high}"
         return
-    cursor.register("wanted", pa.table({"id": pa.array(refs)}))
-    try:
+    with registered(cursor, "wanted", pa.table({"id": pa.array(refs)})):
         yield "JOIN wanted ON id = series_id WHERE true"
+
+
+@contextmanager
+def registered(cursor: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
+    """Queries inside can read the table under this name."""
+    cursor.register(name, table)
+    try:
+        yield
     finally:
-        cursor.unregister("wanted")
+        cursor.unregister(name)
 
 
-def _column(column: pa.ChunkedArray) -> NDArray[Any]:
+def column_array(column: pa.ChunkedArray) -> NDArray[Any]:
     """A column as one writable array; what type, the query says."""
     return (
         np.concatenate([chunk.to_numpy() for chunk in column.chunks]) if column.num_chunks else np.empty(0, column.type.to_pandas_dtype())

@@ -15,3 +15,13 @@ FIRST_TABLES = (
 """`samples` has no key: an index would cost more than the samples. `ts` is Unix time in milliseconds.
 The view `sample`, for people, shows UTC.
 """
+
+EXEMPLARS = (
+    "CREATE TABLE exemplars (series_id INTEGER NOT NULL, ts BIGINT NOT NULL, value DOUBLE, labels JSON NOT NULL)",
+    """
+    CREATE VIEW exemplar AS
+        SELECT make_timestamp(ts * 1000) AS time, metric, series.labels, value, exemplars.labels AS exemplar_labels, series_id
+        FROM exemplars JOIN series ON series.id = exemplars.series_id
+    """,
+)
+"""The view `exemplar` is for people, as `sample` is."""

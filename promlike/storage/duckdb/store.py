@@ -17,9 +17,11 @@ import duckdb
 
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, Int64, SampleBlock
+from promlike.model.exemplars import Exemplars
 from promlike.storage.duckdb import views, write
 from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
+from promlike.storage.duckdb.exemplars import read_exemplars, write_exemplars
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
@@ -96,6 +98,7 @@ class DuckDBStore:
                 self._books.forget(_forget(connection, batch.gone))
             write.write_batch(connection, watched)
             views.note_growth(connection, growth)
+            write_exemplars(connection, batch.exemplars)
 
         await self._change("write samples", change)
         self._books.known |= growth
@@ -106,6 +109,9 @@ class DuckDBStore:
 
     async def count(self, refs: Int32, start_ms: int, end_ms: int) -> int:
         return await self._read("count samples", lambda cursor: count_samples(cursor, refs, start_ms, end_ms))
+
+    async def read_exemplars(self, refs: Int32, start_ms: int, end_ms: int, limit: int) -> Exemplars:
+        return await self._read("read exemplars", lambda cursor: read_exemplars(cursor, refs, start_ms, end_ms, limit))
 
     async def delete_before(self, cutoff_ms: int) -> int:
         deleted = await self._change("delete samples", lambda connection: write.delete_before(connection, cutoff_ms))

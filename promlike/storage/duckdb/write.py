@@ -35,6 +35,7 @@ def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> Non
 def delete_before(connection: duckdb.DuckDBPyConnection, cutoff_ms: int) -> int:
     """See `Store.delete_before`."""
     deleted = connection.execute("DELETE FROM samples WHERE ts < $1", [cutoff_ms]).fetchall()[0][0]
+    connection.execute("DELETE FROM exemplars WHERE ts < $1", [cutoff_ms])
     connection.execute("UPDATE series_times SET min_ts = $1 WHERE min_ts < $1", [cutoff_ms])
     return int(deleted)
 
@@ -47,10 +48,11 @@ def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[De
             continue
         inside = f"ts > {start} AND ts <= {end} AND series_id BETWEEN {refs.min()} AND {refs.max()}"
         ended = f"series_id IN (SELECT id FROM incoming) AND max_ts > {start} AND max_ts <= {end}"
-        _insert(
+        insert(
             connection,
             pa.table({"id": pa.array(refs)}),
             f"DELETE FROM samples USING incoming WHERE series_id = id AND {inside}",
+            f"DELETE FROM exemplars USING incoming WHERE series_id = id AND {inside}",
             "CREATE OR REPLACE TEMP TABLE ended AS SELECT series_id, min(ts) AS min_ts, max(ts) AS max_ts FROM samples"
             f" WHERE series_id IN (SELECT series_id FROM series_times WHERE {ended}) GROUP BY series_id",
             f"DELETE FROM series_times WHERE {ended}",
@@ -61,17 +63,18 @@ def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[De
 
 def delete_series(connection: duckdb.DuckDBPyConnection, refs: Int32) -> None:
     """See `Store.delete_series`."""
-    _insert(
+    insert(
         connection,
         pa.table({"id": pa.array(refs)}),
         "DELETE FROM series WHERE id IN (SELECT id FROM incoming)",
         "DELETE FROM series_times WHERE series_id IN (SELECT id FROM incoming)",
+        "DELETE FROM exemplars WHERE series_id IN (SELECT id FROM incoming)",
     )
 
 
 def _write_series(connection: duckdb.DuckDBPyConnection, series: Sequence[SeriesRecord]) -> None:
     """Insert series; one that is there already, because retention removed and samples revived it, is replaced."""
-    _insert(
+    insert(
         connection,
         pa.table(
             {
@@ -100,7 +103,7 @@ def _write_chunk(connection: duckdb.DuckDBPyConnection, chunk: SampleChunk) -> p
             "value": pa.array(samples.values, from_pandas=False),
         }
     )
-    _insert(connection, table, "INSERT INTO samples SELECT series_id, ts, value FROM incoming")
+    insert(connection, table, "INSERT INTO samples SELECT series_id, ts, value FROM incoming")
     rows = np.flatnonzero(counts)
     return _times(chunk.refs[rows], samples.ts_ms[samples.offsets[rows]], samples.ts_ms[samples.offsets[rows + 1] - 1])
 
@@ -110,7 +113,7 @@ def _write_late(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> pa.
     refs, ts = batch.late_refs, batch.late_ts_ms
     bounds = f"s.ts BETWEEN {ts.min()} AND {ts.max()} AND s.series_id BETWEEN {refs.min()} AND {refs.max()}"
     table = pa.table({"series_id": pa.array(refs), "ts": pa.array(ts), "value": pa.array(batch.late_values, from_pandas=False)})
-    _insert(
+    insert(
         connection,
         table,
         f"DELETE FROM samples s USING incoming i WHERE s.series_id = i.series_id AND s.ts = i.ts AND {bounds}",
@@ -127,7 +130,7 @@ def _times(refs: Int32, first: Int64, last: Int64) -> pa.Table:
 
 def _write_times(connection: duckdb.DuckDBPyConnection, times: pa.Table) -> None:
     """Widen the times of the series that got samples; a restart knows from them what is stored."""
-    _insert(
+    insert(
         connection,
         times,
         "CREATE OR REPLACE TEMP TABLE widened AS SELECT series_id, min(min_ts) AS min_ts, max(max_ts) AS max_ts FROM ("
@@ -150,7 +153,7 @@ def _write_metadata(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) ->
             "unit": [entry.unit for entry in entries],
         }
     )
-    _insert(
+    insert(
         connection,
         table,
         "DELETE FROM metadata WHERE metric IN (SELECT metric FROM incoming)",
@@ -163,7 +166,7 @@ def _put_state(connection: duckdb.DuckDBPyConnection, key: str, value: int) -> N
     connection.execute("INSERT INTO state VALUES ($1, $2)", [key, value])
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: pa.Table, *statements: str) -> None:
+def insert(connection: duckdb.DuckDBPyConnection, table: pa.Table, *statements: str) -> None:
     """Run statements that read `table` under the name `incoming`.
 
     When one fails the name stays, for the caller's ROLLBACK: taking it back in a transaction that failed would fail too and hide the cause.

@@ -15,9 +15,9 @@ VACUUM_S = 3600.0
 
 
 async def delete_samples(connection: Any, flush: int, ids: Int32, start_ms: int, end_ms: int) -> None:
-    """Delete the samples of series by their ids in the database (int32[S]) with start_ms < ts <= end_ms, inside the transaction of a flush.
+    """Delete the samples and exemplars of series by their ids in the database (int32[S]) with start_ms < ts <= end_ms.
 
-    `max_time` of the series is exact afterwards.
+    Inside the transaction of a flush. `max_time` of the series is exact afterwards.
     """
     if not len(ids):
         return
@@ -29,6 +29,7 @@ async def delete_samples(connection: Any, flush: int, ids: Int32, start_ms: int,
         f"DELETE FROM samples WHERE series_id = ANY('{{{','.join(map(str, ids.tolist()))}}}'::int[])"
         f" AND ts > '{start.isoformat()}' AND ts <= '{end.isoformat()}'"
     )
+    await connection.execute("DELETE FROM exemplars WHERE series_id = ANY($1::int[]) AND ts > $2 AND ts <= $3", ids.tolist(), start, end)
     await connection.execute(LOWER_TIMES, ids.tolist(), start, end, flush)
 
 

@@ -9,6 +9,7 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but 
 
 from promlike.errors import StorageError
 from promlike.storage.timescale.connection import quote_name
+from promlike.storage.timescale.exemplars import exemplar_tables
 from promlike.storage.timescale.version1 import first_tables
 from promlike.storage.timescale.version2 import series_of_several_writers
 from promlike.storage.timescale.version3 import views_for_people
@@ -35,6 +36,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=2, name="ids from the database, several writers", statements=series_of_several_writers),
     Migration(version=3, name="views for people", statements=views_for_people),
     Migration(version=4, name="functions for people", statements=functions_for_people),
+    Migration(version=5, name="exemplars", statements=exemplar_tables),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

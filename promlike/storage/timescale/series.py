@@ -80,6 +80,8 @@ async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int3
     query = "DELETE FROM writer_series WHERE writer = $1 AND ref = ANY($2::int[]) RETURNING series_id"
     found = [row["series_id"] for row in await connection.fetch(query, writer, refs.tolist())]
     rows = await connection.fetch(f"WITH gone AS ({DROP_UNUSED} RETURNING metric) SELECT DISTINCT metric FROM gone", found)
+    left = "DELETE FROM exemplars WHERE series_id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM series WHERE id = series_id)"
+    await connection.execute(left, found)
     ids.forget(refs)
     return [original(row["metric"]) for row in rows]
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Int32, Int64, SampleBlock
+from promlike.model.exemplars import Exemplars
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
-from promlike.storage.timescale import delete, load, metadata, partitions, read, series, views, write, writers
+from promlike.storage.timescale import delete, exemplars, load, metadata, partitions, read, series, views, write, writers
 from promlike.storage.timescale.connection import Database, Timeouts
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
@@ -99,6 +100,7 @@ class TimescaleStore:
             late = write.sorted_late([(batch.late_refs, batch.late_ts_ms, batch.late_values), *overtaken])
             times += await write.write_late(connection, features, ids, late)
             await series.write_times(connection, writer, flush, times)
+            await exemplars.write_exemplars(connection, ids, batch.exemplars)
             await writers.write_position(connection, writer, batch.position)
         self._own.committed(flush)
         self._books.known |= growth
@@ -117,11 +119,19 @@ class TimescaleStore:
         async with self._database.connection("count") as connection:
             return await read.count_samples(connection, ids, start_ms, end_ms)
 
+    async def read_exemplars(self, refs: Int32, start_ms: int, end_ms: int, limit: int) -> Exemplars:
+        ids = self._ids.ids_of(refs)
+        if not (ids >= 0).any() or start_ms >= end_ms:
+            return Exemplars.empty()
+        async with self._database.connection("read exemplars") as connection:
+            return await exemplars.read_exemplars(connection, refs, ids, start_ms, end_ms, limit)
+
     async def delete_before(self, cutoff_ms: int) -> int:
         """Days that are older as a whole are dropped; older rows of the day at the border go when it does. Returns -1."""
         async with self._database.transaction("delete") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             await writers.forget_absent_writers(connection, self._writer, cutoff_ms)
+            await exemplars.delete_exemplars_before(connection, cutoff_ms)
             if self.features.timescale:
                 await connection.execute("SELECT drop_chunks('samples', older_than => $1::timestamptz)", to_time(cutoff_ms))
             else:
