@@ -23,7 +23,7 @@ from promlike.api.part_metrics import cache_metrics, remote_write_metrics, resul
 from promlike.api.routes import build_application
 from promlike.cache.shared import SharedCache
 from promlike.config.load import builtin_config, load_config, to_yaml
-from promlike.config.root import Config
+from promlike.config.root import Config, ExemplarsConfig
 from promlike.errors import BadRequest, ConfigError, PromlikeError
 from promlike.kernel import compile_kernels, uncached_kernels
 from promlike.model.blocks import Int32
@@ -186,6 +186,7 @@ class Server:
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
         self._engine = Engine(options.query, self._pool)
         self._storage = Storage(storage_options(options), make_store(options))
+        self._apply(config)
         self._receiver = RemoteWriteReceiver(self._storage, messages=options.remote_write_messages)
         self._remote_read = RemoteRead(self._storage, options.remote_read, lambda: self._state.external_labels)
         port = sockets[0].getsockname()[1]
@@ -297,12 +298,17 @@ class Server:
         finally:
             await runner.cleanup()
 
+    def _apply(self, config: Config) -> None:
+        """What of the configuration storage acts on."""
+        self._storage.max_exemplars = (config.storage.exemplars or ExemplarsConfig()).max_exemplars
+
     async def reload(self) -> None:
         """Read the configuration again; an invalid one changes nothing and raises ConfigError."""
         self._state.config_loaded = False
         try:
             config = await asyncio.to_thread(read_config, self._options)
             await self._scrape.reload(config)
+            self._apply(config)
             self._state.config_loaded = True
         finally:
             self._state.notices.set(notices.RELOAD_FAILED, not self._state.config_loaded)

@@ -49,6 +49,15 @@ def encode_sample(ts_ms: int, value: float) -> bytes:
     ]
 
 
+def encode_samples(ts_ms: Int64, values: Float64) -> list[tuple[bytes, bytes]]:
+    """Time and value of each of N samples, as in `encode_sample`: `1435781430.781` and `"1"`."""
+    if not len(ts_ms):
+        return []
+    rows = _encode_rows(*_NO_LABELS, np.array([0, len(ts_ms)]), ts_ms, values, single=False)
+    pairs = rows[len(b'{"metric":{},"values":[[') : -len(b"]]}")].split(b"],[")
+    return [(time, value) for time, _, value in (pair.partition(b",") for pair in pairs)]
+
+
 def _plain_time(ts_ms: int) -> bytes:
     """Seconds without trailing zeros: Prometheus prints the time of a scalar as it prints any number."""
     return f"{ts_ms / 1000!r}".removesuffix(".0").encode()

@@ -24,6 +24,7 @@ def storage_metrics(storage: Storage) -> Iterable[Metric]:
     yield CounterMetricFamily("prometheus_tsdb_head_series_removed", "Series removed.", value=counters.series_removed)
     yield CounterMetricFamily("prometheus_tsdb_wal_corruptions", "WAL corruptions found.", value=counters.wal_corruptions)
     yield GaugeMetricFamily("prometheus_tsdb_wal_storage_size_bytes", "Size of the WAL's files.", value=storage.wal_disk_bytes)
+    yield from _exemplar_metrics(storage)
     yield GaugeMetricFamily("promlike_storage_head_bytes", "Bytes of sample blocks in memory.", value=storage.head_bytes)
     yield GaugeMetricFamily("promlike_storage_head_max_bytes", "The most that those may take.", value=storage.options.pool_bytes)
     yield GaugeMetricFamily(
@@ -35,6 +36,18 @@ def storage_metrics(storage: Storage) -> Iterable[Metric]:
     yield CounterMetricFamily("promlike_storage_wal_written_bytes", "Bytes written to the WAL.", value=storage.wal_bytes_written)
     yield CounterMetricFamily("promlike_storage_wal_write_failures", "Failed writes of the WAL.", value=storage.wal_write_failures)
     yield from _fields(counters, "promlike_storage_", "Counted by storage.")
+
+
+def _exemplar_metrics(storage: Storage) -> Iterable[Metric]:
+    """Prometheus's names; what it calls storage is a ring in memory, here what waits for a flush."""
+    count, series = storage.unflushed_exemplars
+    name = "prometheus_tsdb_exemplar"
+    yield CounterMetricFamily(f"{name}_exemplars_appended", "Exemplars taken.", value=storage.counters.exemplars_appended)
+    yield GaugeMetricFamily(f"{name}_exemplars_in_storage", "Exemplars in memory, which wait for a flush.", value=count)
+    yield GaugeMetricFamily(f"{name}_series_with_exemplars_in_storage", "Series that have exemplars in memory.", value=series)
+    yield GaugeMetricFamily(f"{name}_max_exemplars", "Most exemplars that may wait in memory.", value=storage.max_exemplars)
+    last = storage.last_exemplar_ms / 1000
+    yield GaugeMetricFamily(f"{name}_last_exemplars_timestamp_seconds", "Newest time of an exemplar taken.", value=last)
 
 
 def remote_write_metrics(counters: ReceiverCounters) -> Iterable[Metric]:

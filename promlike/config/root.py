@@ -100,7 +100,9 @@ class TSDBConfig:
 class ExemplarsConfig:
     """Exemplars."""
 
-    max_exemplars: int = setting(integer(-1), "How many exemplars are kept.", default=100_000, not_acted_on="exemplars are not stored yet")
+    max_exemplars: int = setting(
+        integer(-1), "How many exemplars may wait for the store, and how many a query gets; 0 keeps none.", default=100_000
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from promlike.errors import BadRequest
 from promlike.model.blocks import Int32
 from promlike.model.labels import Labels
 from promlike.remote_write import kernels
-from promlike.remote_write.decoder import Decoder, Scan, Scratch
+from promlike.remote_write.decoder import Decoder, RawExemplar, Scan, Scratch
 from promlike.remote_write.kernels import Bytes
-from promlike.remote_write.pb.remote_write_v1_pb2 import MetricMetadata, WriteRequest
+from promlike.remote_write.pb.remote_write_v1_pb2 import Exemplar, MetricMetadata, WriteRequest
 from promlike.remote_write.series_labels import parse_labels
 from promlike.storage.store import Metadata
 
@@ -18,6 +18,7 @@ class DecoderV1(Decoder[Scratch]):
     """See `Decoder`."""
 
     message = "prometheus.WriteRequest"
+    exemplars_count = False
 
     def _new_scratch(self) -> Scratch:
         return Scratch.empty()
@@ -56,6 +57,11 @@ class DecoderV1(Decoder[Scratch]):
             return parse_labels(data)
         metadata += parse_metadata(data)
         return None
+
+    def _read_exemplar(self, scan: Scan[Scratch], data: bytes) -> RawExemplar:
+        exemplar = Exemplar.FromString(data)
+        pairs = [(label.name, label.value) for label in exemplar.labels]
+        return RawExemplar(labels=pairs, value=exemplar.value, ts_ms=exemplar.timestamp)
 
     def _keys(self, scan: Scan[Scratch], found: Int32) -> Bytes:
         return scan.scratch.body

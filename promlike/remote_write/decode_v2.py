@@ -14,11 +14,11 @@ from promlike.errors import BadRequest, RejectReason, SampleRejected
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.remote_write import kernels
-from promlike.remote_write.decoder import Decoder, Scan, Scratch, random_seed
+from promlike.remote_write.decoder import Decoder, RawExemplar, Scan, Scratch, random_seed
 from promlike.remote_write.decompress import MAX_DECODED_BYTES
 from promlike.remote_write.kernels import Bytes
+from promlike.remote_write.pb.remote_write_v2_pb2 import Exemplar, Request, TimeSeries
 from promlike.remote_write.pb.remote_write_v2_pb2 import Metadata as MetadataMessage
-from promlike.remote_write.pb.remote_write_v2_pb2 import Request, TimeSeries
 from promlike.remote_write.series_labels import labels_of
 from promlike.remote_write.series_table import SeriesTable
 from promlike.storage.store import Metadata
@@ -68,6 +68,7 @@ class DecoderV2(Decoder[SymbolScratch]):
     """See `Decoder`."""
 
     message = "io.prometheus.write.v2.Request"
+    exemplars_count = True
 
     def __init__(self, series_ref: Callable[[Labels], int], *, max_decoded_bytes: int = MAX_DECODED_BYTES) -> None:
         super().__init__(series_ref, max_decoded_bytes=max_decoded_bytes)
@@ -131,6 +132,11 @@ class DecoderV2(Decoder[SymbolScratch]):
             kind = TYPES.get(about.type, "unknown")
             metadata.append(Metadata(metric=family_name(dict(labels)[METRIC_NAME], kind), type=kind, help=help_, unit=unit))
         return labels
+
+    def _read_exemplar(self, scan: Scan[SymbolScratch], data: bytes) -> RawExemplar:
+        exemplar = Exemplar.FromString(data)
+        pairs = _Texts(scan.scratch).pairs(exemplar.labels_refs)
+        return RawExemplar(labels=pairs, value=exemplar.value, ts_ms=exemplar.timestamp)
 
     def _keys(self, scan: Scan[SymbolScratch], found: Int32) -> Bytes:
         """Gives symbols that known series need an id, and puts it into their keys."""

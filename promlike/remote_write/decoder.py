@@ -19,10 +19,12 @@ from google.protobuf.message import DecodeError
 
 from promlike.errors import BadRequest, RejectReason, SampleRejected
 from promlike.model.blocks import Float64, Int32, Int64
+from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.labels import Labels
 from promlike.remote_write import kernels
 from promlike.remote_write.decompress import MAX_DECODED_BYTES, decoded_size, decompress_into
 from promlike.remote_write.kernels import PADDING, Bytes
+from promlike.remote_write.series_labels import decoded_pairs
 from promlike.remote_write.series_table import SeriesTable
 from promlike.storage.store import Metadata
 
@@ -33,6 +35,7 @@ TURN_SECONDS = 0.002
 """How long new series may keep the event loop before others get their turn."""
 
 NO_REFS: Int32 = np.empty(0, np.int32)
+NO_EXEMPLARS = Exemplars.empty()
 
 
 @dataclass(slots=True, eq=False)
@@ -111,32 +114,46 @@ class Scan(Generic[S]):
 class DecodedWrite:
     """N samples ready for a SampleSink: `refs int32[N]`, `ts_ms int64[N]`, `values float64[N]`, in the body's order.
 
-    `problems` says, one text a series, which series were refused; `rejected` counts their samples.
+    `problems` says, one text a series, which series were refused; `rejected` counts their samples. Of exemplars the same.
     """
 
     refs: Int32
     ts_ms: Int64
     values: Float64
     metadata: list[Metadata]
+    exemplars: Exemplars
     series: int
-    exemplars: int
     histograms: int
     start_timestamps: int = 0
     problems: list[str] = field(default_factory=list)
     rejected: Counter[RejectReason] = field(default_factory=Counter)
+    exemplar_problems: list[str] = field(default_factory=list)
+    exemplars_rejected: Counter[RejectReason] = field(default_factory=Counter)
 
 
 Steps = Generator[None, None, DecodedWrite]
 """Work on the event loop's thread that may rest at every yield."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
+class RawExemplar:
+    """An Exemplar message: labels as they came, value, time."""
+
+    labels: list[tuple[bytes, bytes]]
+    value: float
+    ts_ms: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Found:
-    """What resolving gives: refs by span, int32[spans], -1 where there is none; why those are refused; metadata."""
+    """What resolving gives: refs by span, int32[spans], -1 where there is none; why those are refused; metadata. And of each exemplar
+    value, time and labels as text, or why it is refused.
+    """
 
     refs: Int32
-    refusals: dict[int, SampleRejected]
-    metadata: list[Metadata]
+    refusals: dict[int, SampleRejected] = field(default_factory=dict)
+    metadata: list[Metadata] = field(default_factory=list)
+    exemplars: list[tuple[float, int, str] | SampleRejected] = field(default_factory=list)
 
 
 class Decoder(ABC, Generic[S]):
@@ -144,6 +161,10 @@ class Decoder(ABC, Generic[S]):
 
     message: ClassVar[str]
     """The name of the protobuf message."""
+
+    exemplars_count: ClassVar[bool]
+    """Whether a refused exemplar makes the answer an error. In version 1.0 it does not, as in Prometheus: senders take a 400 to mean that
+    samples were refused."""
 
     def __init__(self, series_ref: Callable[[Labels], int], *, max_decoded_bytes: int = MAX_DECODED_BYTES) -> None:
         self._series_ref = series_ref
@@ -174,6 +195,10 @@ class Decoder(ABC, Generic[S]):
 
         Raise SampleRejected when the labels are not those of a series, BadRequest when the bytes are malformed.
         """
+
+    @abstractmethod
+    def _read_exemplar(self, scan: Scan[S], data: bytes) -> RawExemplar:
+        """An Exemplar message. Raise SampleRejected when its references are wrong, DecodeError when it is malformed."""
 
     @abstractmethod
     def _keys(self, scan: Scan[S], found: Int32) -> Bytes:
@@ -229,7 +254,7 @@ class Decoder(ABC, Generic[S]):
             refs, ts_ms, values = scratch.refs[:n], scratch.ts_ms[:n], scratch.values[:n]
             if scratch.held_bytes <= KEEP_SCRATCH_BYTES:  # larger ones are not used again
                 refs, ts_ms, values = refs.copy(), ts_ms.copy(), values.copy()
-            found = (yield from self._find(scan)) if scan.spans else Found(NO_REFS, {}, [])
+            found = (yield from self._find(scan)) if scan.spans or scan.exemplars else Found(refs=NO_REFS)
             return self._decoded(scan, found, refs, ts_ms, values)
         finally:
             self._give_back(scratch)
@@ -282,8 +307,9 @@ class Decoder(ABC, Generic[S]):
 
     def _find(self, scan: Scan[S]) -> Generator[None, None, Found]:
         """Refs of all spans, and what stands beside them. Nothing is made unless everything can be read."""
+        exemplars = yield from self._read_exemplars(scan)
         series, metadata = yield from self._read_spans(scan)
-        found = Found(np.full(scan.spans, -1, np.int32), {}, metadata)
+        found = Found(refs=np.full(scan.spans, -1, np.int32), metadata=metadata, exemplars=exemplars)
         turn = perf_counter()
         for i, labels in series.items():
             if perf_counter() - turn > TURN_SECONDS:
@@ -320,6 +346,24 @@ class Decoder(ABC, Generic[S]):
                     series[i] = labels
         return series, metadata
 
+    def _read_exemplars(self, scan: Scan[S]) -> Generator[None, None, list[tuple[float, int, str] | SampleRejected]]:
+        """Value, time and labels of each exemplar, or why it is refused."""
+        found: list[tuple[float, int, str] | SampleRejected] = []
+        turn = perf_counter()
+        for start, end, _, number in scan.scratch.exemplars[: scan.exemplars].tolist():
+            if perf_counter() - turn > TURN_SECONDS:
+                yield
+                turn = perf_counter()
+            data = scan.scratch.body[start:end].tobytes()
+            try:
+                raw = self._read_exemplar(scan, data)
+                found.append((raw.value, raw.ts_ms, label_text(decoded_pairs(raw.labels))))
+            except SampleRejected as refusal:
+                found.append(refusal)
+            except DecodeError as error:
+                raise BadRequest(f"malformed protobuf in an exemplar of series {number}: {data[:200]!r}") from error
+        return found
+
     def _decoded(self, scan: Scan[S], found: Found, refs: Int32, ts_ms: Int64, values: Float64) -> DecodedWrite:
         """The columns with the refs that were found, without samples of refused series."""
         spans = scan.scratch.spans
@@ -334,17 +378,20 @@ class Decoder(ABC, Generic[S]):
                 rejected[refusal.reason] += int(samples_of[i])
             kept = refs >= 0
             refs, ts_ms, values = refs[kept], ts_ms[kept], values[kept]
+        exemplars, refused = _exemplars(scan, found)
         return DecodedWrite(
             refs=refs,
             ts_ms=ts_ms,
             values=values,
             metadata=found.metadata,
+            exemplars=exemplars,
             series=scan.series,
-            exemplars=scan.exemplars,
             histograms=scan.histograms,
             start_timestamps=scan.starts,
             problems=[f"series {spans[i, kernels.NUMBER]}: {refusal}" for i, refusal in found.refusals.items()],
             rejected=rejected,
+            exemplar_problems=[f"series {number}: {refusal}" for number, refusal in refused],
+            exemplars_rejected=Counter(refusal.reason for _, refusal in refused),
         )
 
     def _take_scratch(self, size: int) -> S:
@@ -359,6 +406,23 @@ class Decoder(ABC, Generic[S]):
     def _give_back(self, scratch: S) -> None:
         if scratch.held_bytes <= KEEP_SCRATCH_BYTES and len(self._scratches) < KEPT_SCRATCHES:
             self._scratches.append(scratch)
+
+
+def _exemplars(scan: Scan[S], found: Found) -> tuple[Exemplars, list[tuple[int, SampleRejected]]]:
+    """The exemplars of known series, and the others: number of the series in the body, why it, or the exemplar, was refused."""
+    rows: list[tuple[int, int, float, str]] = []
+    refused: list[tuple[int, SampleRejected]] = []
+    places = scan.scratch.exemplars[: scan.exemplars, kernels.EXEMPLAR_REF :].tolist()
+    for (ref, number), exemplar in zip(places, found.exemplars, strict=True):
+        owner = -1 - ref
+        if isinstance(exemplar, SampleRejected):
+            refused.append((number, exemplar))
+        elif owner in found.refusals:
+            refused.append((number, found.refusals[owner]))
+        else:
+            value, ts_ms, text = exemplar
+            rows.append((ref if ref >= 0 else int(found.refs[owner]), ts_ms, value, text))
+    return Exemplars.of(rows) if rows else NO_EXEMPLARS, refused
 
 
 def random_seed() -> np.uint64:

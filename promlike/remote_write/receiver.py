@@ -14,7 +14,7 @@ from promlike.remote_write.decode_v1 import DecoderV1
 from promlike.remote_write.decode_v2 import DecoderV2
 from promlike.remote_write.decoder import DecodedWrite, Decoder
 from promlike.remote_write.decompress import MAX_DECODED_BYTES
-from promlike.storage.store import SampleSink
+from promlike.storage.store import AppendResult, SampleSink
 
 log = getLogger(__name__)
 
@@ -27,6 +27,7 @@ MEDIA_TYPE = "application/x-protobuf"
 MESSAGES = (DecoderV1.message, DecoderV2.message)
 """The protobuf messages of remote write 1.0 and 2.0."""
 
+NOTHING = AppendResult(appended=0)
 HISTOGRAMS_NOT_STORED = "native histograms are not stored, only samples that are plain numbers"
 
 
@@ -54,6 +55,7 @@ class ReceiverCounters:
     metadata: int = 0
     bytes: int = 0
     rejected: Counter[RejectReason]
+    exemplars_rejected: Counter[RejectReason]
     rejected_by_storage: int = 0
 
 
@@ -80,7 +82,7 @@ class RemoteWriteReceiver:
         }
         self._told: set[str] = set()
         self.max_body_bytes = 32 + max_decoded_bytes + max_decoded_bytes // 6
-        self.counters = ReceiverCounters(requests=Counter(), rejected=Counter())
+        self.counters = ReceiverCounters(requests=Counter(), rejected=Counter(), exemplars_rejected=Counter())
 
     @property
     def known_series(self) -> int:
@@ -113,45 +115,69 @@ class RemoteWriteReceiver:
         return await decoder.resolve_in_turns(scan)
 
     async def _store(self, decoder: Decoder[Any], decoded: DecodedWrite) -> WriteOutcome:
-        samples, problems = len(decoded.refs), decoded.problems
-        written = 0
+        problems = list(decoded.problems)
         try:
             if decoded.metadata:
                 await self._sink.set_metadata(decoded.metadata)
-            if samples:
-                result = await self._sink.append(decoded.refs, decoded.ts_ms, decoded.values)
-                written = samples - result.rejected
-                if result.rejected:
-                    refusal = f"; the first: {result.refusal}" if result.refusal else ""
-                    problems = [*problems, f"{result.rejected} of {samples} samples have times that storage does not take{refusal}"]
-                    self.counters.rejected_by_storage += result.rejected
+            samples, exemplars = await self._append(decoded)
         except (NotReady, StorageUnavailable):
             if decoded.metadata:
                 decoder.forget()  # the sender repeats the body, and its series must not be known then, or their metadata were lost
             raise
+        if samples.rejected:
+            problems.append(_outside(samples, len(decoded.refs), "samples"))
+            self.counters.rejected_by_storage += samples.rejected
         if decoded.histograms:
-            problems = [*problems, f"{decoded.histograms} {HISTOGRAMS_NOT_STORED}"]
+            problems.append(f"{decoded.histograms} {HISTOGRAMS_NOT_STORED}")
             self._tell_once(HISTOGRAMS_NOT_STORED)
+        refused = list(decoded.exemplar_problems)
+        if exemplars.rejected:
+            refused.append(_outside(exemplars, len(decoded.exemplars), "exemplars"))
+        if refused and decoder.exemplars_count:
+            problems += refused
+        elif refused:
+            self._tell_once("exemplars are refused, which the answer to remote write 1.0 does not tell", refused[0])
         self._count(decoded)
-        status = HTTPStatus.BAD_REQUEST if problems else HTTPStatus.NO_CONTENT
-        return WriteOutcome(status=status, text=_summary(problems), samples=written)
+        return WriteOutcome(
+            status=HTTPStatus.BAD_REQUEST if problems else HTTPStatus.NO_CONTENT,
+            text=_summary(problems),
+            samples=len(decoded.refs) - samples.rejected,
+            exemplars=exemplars.appended + exemplars.duplicates,
+        )
 
-    def _tell_once(self, text: str) -> None:
+    async def _append(self, decoded: DecodedWrite) -> tuple[AppendResult, AppendResult]:
+        """Samples and exemplars at once, so that they share a write of the log."""
+        exemplars = decoded.exemplars
+        if not len(exemplars):
+            return await self._sink.append(decoded.refs, decoded.ts_ms, decoded.values) if len(decoded.refs) else NOTHING, NOTHING
+        if not len(decoded.refs):
+            return NOTHING, await self._sink.append_exemplars(exemplars)
+        appending = self._sink.append(decoded.refs, decoded.ts_ms, decoded.values)
+        samples, kept = await asyncio.gather(appending, self._sink.append_exemplars(exemplars), return_exceptions=True)
+        if isinstance(samples, BaseException):
+            raise samples
+        if isinstance(kept, BaseException):
+            raise kept
+        return samples, kept
+
+    def _tell_once(self, text: str, example: str = "") -> None:
         """Senders repeat what they do wrong with every request; the counters go on."""
         if text not in self._told:
             self._told.add(text)
-            log.warning("remote write: %s; said once, /metrics counts on", text)
+            log.warning("remote write: %s; said once, /metrics counts on", text, extra={"example": example} if example else None)
 
     def _count(self, decoded: DecodedWrite) -> None:
         counters = self.counters
         counters.samples += len(decoded.refs)
         counters.series += decoded.series
-        counters.exemplars += decoded.exemplars
+        counters.exemplars += len(decoded.exemplars) + decoded.exemplars_rejected.total()
         counters.histograms += decoded.histograms
         counters.start_timestamps += decoded.start_timestamps
         counters.metadata += len(decoded.metadata)
         if decoded.rejected:
             counters.rejected.update(decoded.rejected)
+        if decoded.exemplars_rejected:
+            counters.exemplars_rejected.update(decoded.exemplars_rejected)
         if decoded.histograms:
             counters.rejected[RejectReason.NATIVE_HISTOGRAM] += decoded.histograms
 
@@ -174,6 +200,11 @@ def negotiate(content_type: str, content_encoding: str, accepted: Sequence[str])
         supported = ", ".join(f"{MEDIA_TYPE};proto={name}" for name in accepted)
         raise UnsupportedMediaType(f"unsupported remote write message {message!r} in Content-Type {content_type!r}, supported: {supported}")
     return message
+
+
+def _outside(result: AppendResult, count: int, what: str) -> str:
+    refusal = f"; the first: {result.refusal}" if result.refusal else ""
+    return f"{result.rejected} of {count} {what} have times that storage does not take{refusal}"
 
 
 def _summary(problems: list[str]) -> str:

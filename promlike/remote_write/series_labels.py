@@ -22,7 +22,12 @@ def parse_labels(data: bytes) -> Labels:
 
 def labels_of(pairs: list[tuple[bytes, bytes]]) -> Labels:
     """The names and values of a series as they came. Raise SampleRejected when they are not those of a series."""
-    return checked([(_name(name), _value(name, value)) for name, value in pairs])
+    return checked(decoded_pairs(pairs))
+
+
+def decoded_pairs(pairs: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Names and values as text. Raise SampleRejected where one is no UTF-8."""
+    return [(_name(name), _value(name, value)) for name, value in pairs]
 
 
 def checked(pairs: list[tuple[str, str]]) -> Labels:

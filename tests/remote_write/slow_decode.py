@@ -24,7 +24,7 @@ def decode(data: bytes) -> list[Row] | None:
 
 
 def decode_shallow(data: bytes) -> list[Row] | None:
-    """The same, but looking only at what is stored: not into exemplars, histograms, nor labels of series without samples."""
+    """The same, but looking only at what is stored: not into histograms, nor labels of series without samples."""
     try:
         request = _SHALLOW.FromString(data)
         for metadata in request.metadata:

@@ -255,6 +255,10 @@ MALFORMED = {
         wire.series(wire.message(1, b"\x0a\x7f"), wire.sample(1.0, T)),
         "malformed protobuf in the labels b'\\n\\x02\\n\\x7f'",
     ),
+    "a broken exemplar": (
+        wire.series(UP_LABELS, wire.message(3, b"\x11\x00"), wire.sample(1.0, T)),
+        "malformed protobuf in an exemplar of series 1: b'\\x11\\x00'",
+    ),
     "broken metadata": (wire.message(3, b"\x12\x7f"), "malformed protobuf in the metadata b'\\x12\\x7f'"),
     "text": (b"hello, this is no protobuf", "series 0, at byte 2 of 26"),
 }
@@ -328,11 +332,46 @@ def test_metadata(decoding: Decoding) -> None:
     assert decoding.sink.rows_of(decoded.refs, decoded.ts_ms, decoded.values) == [(UP, T, bits(1.0))]
 
 
-def test_exemplars_and_histograms_are_counted(decoding: Decoding) -> None:
-    exemplar, histogram = wire.message(3, wire.value_field(1.0)), wire.message(4, wire.time_field(T))
-    for order in ((UP_LABELS, exemplar, exemplar, histogram), (exemplar, UP_LABELS, histogram, exemplar)):
-        decoded = decoding.decode(wire.series(*order))
-        assert (decoded.exemplars, decoded.histograms, len(decoded.refs)) == (2, 1, 0)
+def exemplar(labels: bytes, value: float, time_ms: int) -> bytes:
+    """A field `exemplars` of a TimeSeries."""
+    return wire.message(3, labels + wire.tag(2, wire.FIXED64) + struct.pack("<d", value) + wire.tag(3, wire.VARINT) + wire.varint(time_ms))
+
+
+TRACED = exemplar(wire.labels(("trace_id", "abc"), ("span", "")), 0.5, T - 3)
+
+
+def test_exemplars_are_read_and_histograms_counted(decoding: Decoding) -> None:
+    bare, histogram = wire.message(3, b""), wire.message(4, wire.time_field(T))
+    other = wire.series(wire.labels(("__name__", "other")), TRACED)
+    for order in ((UP_LABELS, TRACED, bare, histogram), (TRACED, UP_LABELS, histogram, bare)):
+        for _ in range(2):
+            decoded = decoding.decode(wire.series(*order) + other + wire.series(UP_LABELS, wire.sample(1.0, T)))
+            rows = decoded.exemplars
+            names = list(decoding.sink.refs)
+            assert [names[ref] for ref in rows.refs.tolist()] == [UP, UP, (("__name__", "other"),)]
+            assert (rows.ts_ms.tolist(), rows.values.tolist()) == ([T - 3, 0, T - 3], [0.5, 0.0, 0.5])
+            assert rows.labels == ['{"trace_id":"abc"}', "{}", '{"trace_id":"abc"}']
+            assert (decoded.histograms, len(decoded.refs), decoded.exemplar_problems) == (1, 1, [])
+
+
+def test_refused_exemplars_cost_nothing_else(decoding: Decoding) -> None:
+    long = exemplar(wire.labels(("trace_id", "x" * 200)), 1.0, T)
+    broken = exemplar(wire.labels(("trace_id", b"\xff")), 1.0, T)
+    nameless = wire.series(wire.labels(("job", "x")), TRACED, wire.sample(1.0, T))
+    decoded = decoding.decode(wire.series(UP_LABELS, long, TRACED, broken, wire.sample(1.0, T)) + nameless)
+    assert decoding.sink.rows_of(decoded.refs, decoded.ts_ms, decoded.values) == [(UP, T, bits(1.0))]
+    assert decoded.exemplars.labels == ['{"trace_id":"abc"}']
+    assert decoded.exemplar_problems == [
+        'series 0: the labels of an exemplar have 208 characters (limit 128), the first is "trace_id"',
+        "series 0: value of label b'trace_id' is not valid UTF-8: b'\\xff'",
+        'series 1: no metric name in {job="x"}',
+    ]
+    assert decoded.exemplars_rejected == {
+        RejectReason.EXEMPLAR_LABELS_TOO_LONG: 1,
+        RejectReason.INVALID_LABEL_VALUE: 1,
+        RejectReason.MISSING_METRIC_NAME: 1,
+    }
+    assert decoded.rejected == {RejectReason.MISSING_METRIC_NAME: 1}
 
 
 def test_label_bytes_that_differ_may_be_one_series(decoding: Decoding) -> None:

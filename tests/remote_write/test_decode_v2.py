@@ -173,6 +173,31 @@ def test_what_a_sweep_forgot_is_found_again(decoding: Decoding) -> None:
     assert decoding.decoder.symbols.count == 4
 
 
+def exemplar(refs: list[int], value: float, time_ms: int) -> bytes:
+    """A field `exemplars` of a TimeSeries."""
+    fields = wire.tag(2, wire.FIXED64) + struct.pack("<d", value) + wire.tag(3, wire.VARINT) + wire.varint(time_ms)
+    return wire.message(4, wire2.packed(refs) + fields)
+
+
+def test_exemplars(decoding: Decoding) -> None:
+    texts = [*TEXTS, "trace_id", "abc"]
+    up = wire2.series([NAME, UP_, JOB, API], exemplar([8, 9, JOB, API], 0.5, T - 3), wire.sample(1.0, T), exemplar([], 2.0, T))
+    alone = wire2.series([NAME, M], exemplar([JOB, 0], 3.0, T))
+    wrong = wire2.series([NAME, UP_, JOB, API], exemplar([8], 1.0, T), exemplar([8, 10], 1.0, T), wire.sample(2.0, T))
+    for _ in range(2):
+        decoded = decoding.decode(wire2.request(texts, up, alone, wrong))
+        rows, names = decoded.exemplars, list(decoding.sink.refs)
+        assert [names[ref] for ref in rows.refs.tolist()] == [UP, UP, (("__name__", "m"),)]
+        assert (rows.ts_ms.tolist(), rows.values.tolist()) == ([T - 3, T, T], [0.5, 2.0, 3.0])
+        assert rows.labels == ['{"job":"api","trace_id":"abc"}', "{}", "{}"]
+        assert decoding.rows_of(decoded) == [*ONE, (UP, T, bits(2.0))]
+        assert decoded.exemplar_problems == [
+            "series 2: 1 label references, which are no pairs",
+            "series 2: labels_refs names symbol 10, there are 10",
+        ]
+        assert decoded.exemplars_rejected == {RejectReason.INVALID_LABEL_REFERENCE: 2}
+
+
 METADATA = [
     ("up", 2, HELP, 0, Metadata(metric="up", type="gauge", help="Whether it is up.")),
     ("up", 0, HELP, 0, Metadata(metric="up", type="unknown", help="Whether it is up.")),
@@ -291,6 +316,10 @@ MALFORMED = {
     "a reference that is not packed, cut": (wire.message(5, b"\x08\x80"), "series 0, at byte 0"),
     "a sample that goes on past its series": (wire.message(5, b"\x12\x20\x09"), "series 0, at byte 0"),
     "metadata with a broken type": (wire.message(5, wire.message(5, b"\x08")), "series 0, at byte 0"),
+    "a broken exemplar": (
+        wire2.request(TEXTS, wire2.series([NAME, UP_], wire.message(4, b"\x11\x00"))),
+        "malformed protobuf in an exemplar of series 0: b'\\x11\\x00'",
+    ),
     "field number zero": (b"\x00\x01", "series 0, at byte 0 of 2"),
     "a group without an end": (wire.tag(6, wire.START_GROUP), "series 0, at byte 0 of 1"),
     "a first symbol with a text": (wire2.symbols("up"), "the first symbol must be the empty string, not b'up'"),
@@ -371,7 +400,7 @@ def check(decoding: Decoding, data: bytes) -> None:
         assert expected is None, data
         return
     if expected is None:
-        return  # broken where nothing is stored: in a histogram or an exemplar
+        return  # broken where nothing is stored: in a histogram
     assert decoding.rows_of(decoded) == expected[0], data
     assert set(decoded.metadata) <= expected[1], data
 

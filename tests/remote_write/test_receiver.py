@@ -67,7 +67,37 @@ async def test_metadata_is_kept_and_what_is_not_stored_is_counted() -> None:
     assert sink.metadata == [Metadata(metric="m", type="gauge", help="")]
     counters = receiver.counters
     assert (counters.exemplars, counters.metadata, counters.samples) == (1, 1, 0)
+    assert sink.exemplars == [((("__name__", "m"),), 0, 0.0, "{}")]
+    assert outcome.exemplars == 1
     assert counters.requests == {204: 1}
+
+
+TOO_LONG = wire.label("trace_id", "x" * 200)
+
+
+async def test_refused_exemplars_are_told_to_senders_of_version_2_only(caplog: pytest.LogCaptureFixture) -> None:
+    """A 400 means to others that samples were refused."""
+    sink = ListSink(before_ms=T)
+    receiver = RemoteWriteReceiver(sink)
+    good, old = wire.tag(3, wire.VARINT) + wire.varint(T), wire.tag(3, wire.VARINT) + wire.varint(T - 1)
+    first = wire.series(wire.label("__name__", "m"), wire.sample(1.0, T), *(wire.message(3, part) for part in (TOO_LONG, good, old)))
+    for _ in range(2):
+        outcome = await receiver.write(wire.snappy(first))
+        assert (outcome.status, outcome.samples, outcome.exemplars) == (HTTPStatus.NO_CONTENT, 1, 1)
+    refs = wire2.packed([3, 4])
+    second = wire2.request(
+        ["", "__name__", "m", "trace_id", "x" * 200],
+        wire2.series([1, 2], wire.sample(1.0, T), *(wire.message(4, part) for part in (refs + good, good, old))),
+    )
+    outcome = await receiver.write(wire.snappy(second), content_type=wire2.CONTENT_TYPE)
+    assert (outcome.status, outcome.samples, outcome.exemplars) == (HTTPStatus.BAD_REQUEST, 1, 1)
+    assert outcome.text == (
+        'series 0: the labels of an exemplar have 208 characters (limit 128), the first is "trace_id"\n'
+        "1 of 2 exemplars have times that storage does not take"
+    )
+    assert receiver.counters.exemplars_rejected == {RejectReason.EXEMPLAR_LABELS_TOO_LONG: 3}
+    assert receiver.counters.exemplars == 9
+    assert [record.message.count("exemplars are refused") for record in caplog.records] == [1]
 
 
 HISTOGRAMS = [
