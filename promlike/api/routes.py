@@ -24,6 +24,7 @@ from promlike.api.label_values import label_values
 from promlike.api.labels import labels
 from promlike.api.metadata import metadata
 from promlike.api.notifications import notifications, notifications_live
+from promlike.api.openapi import openapi
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.page import page
 from promlike.api.params import Params, read_params
@@ -87,6 +88,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
 
 EARLY_ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "status/walreplay", status.walreplay),
+    ("GET", "openapi.yaml", openapi),
     ("GET", "notifications", notifications),
     ("GET", "notifications/live", notifications_live),
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest_asyncio
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from promlike.api.context import Api, Phase, ServerState, WebOptions
@@ -51,6 +51,7 @@ scrape_configs:
 class Client:
     """Calls one application; redirects are not followed and bodies stay as they were sent."""
 
+    application: web.Application
     session: ClientSession
     url: str
     state: ServerState
@@ -128,11 +129,12 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
         await storage.open()
         await fill(storage)
         await scrape.reload(config)
-        server = TestServer(build_application(api, remote_write=write_handler(receiver)), skip_url_asserts=True)
+        built = build_application(api, remote_write=write_handler(receiver))
+        server = TestServer(built, skip_url_asserts=True)
         await server.start_server()
         try:
             async with ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"}) as session:
-                yield Client(session=session, url=f"http://127.0.0.1:{server.port}", state=state, calls=calls)
+                yield Client(application=built, session=session, url=f"http://127.0.0.1:{server.port}", state=state, calls=calls)
         finally:
             await server.close()
             await storage.close()
