@@ -43,7 +43,7 @@ from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.scrape.service import ScrapeService
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.memory import release_code
-from promlike.storage.options import StorageOptions
+from promlike.storage.options import StorageOptions, Timeouts
 from promlike.storage.storage import Storage
 from promlike.storage.store import Store
 
@@ -68,6 +68,7 @@ class ServerOptions:
     redis_url: str
     result_cache_bytes: int
     storage_schema: str
+    storage_timeouts: Timeouts
     head_window_ms: int
     flush_interval_ms: int
     retention_ms: int
@@ -146,7 +147,7 @@ def storage_options(options: ServerOptions) -> StorageOptions:
     )
 
 
-def make_store(options: ServerOptions) -> Store:
+def make_store(options: ServerOptions, cache: SharedCache | None) -> Store:
     """The store of a URL. Raises StartError."""
     url = options.storage_url
     scheme, _, rest = url.partition(":")
@@ -155,7 +156,7 @@ def make_store(options: ServerOptions) -> Store:
     if scheme in ("postgresql", "postgres"):
         from promlike.storage.timescale.store import TimescaleStore  # asyncpg is not loaded for the embedded store
 
-        return TimescaleStore(url, folder=options.data_dir, schema=options.storage_schema)
+        return TimescaleStore(url, folder=options.data_dir, schema=options.storage_schema, timeouts=options.storage_timeouts, cache=cache)
     raise StartError(f"--storage.url: {shown_url(url)!r} is neither duckdb:PATH nor postgresql://…")
 
 
@@ -185,7 +186,7 @@ class Server:
         self._cache = make_cache(options.redis_url)
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
         self._engine = Engine(options.query, self._pool)
-        self._storage = Storage(storage_options(options), make_store(options))
+        self._storage = Storage(storage_options(options), make_store(options, self._cache))
         self._apply(config)
         self._receiver = RemoteWriteReceiver(self._storage, messages=options.remote_write_messages)
         self._remote_read = RemoteRead(self._storage, options.remote_read, lambda: self._state.external_labels)

@@ -80,6 +80,9 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _flag(Kind.DURATION, "storage.tsdb.retention.time", "15d", "How long samples are kept."),
     _text("storage.url", "", "Where samples are kept for good: duckdb:PATH (default: inside the data folder) or postgresql://…"),
     _text("storage.schema", "promlike", "Schema of a PostgreSQL database that the tables are in."),
+    _flag(Kind.DURATION, "storage.connect-timeout", "10s", "How long to wait for a connection to PostgreSQL."),
+    _flag(Kind.DURATION, "storage.statement-timeout", "1m", "How long one statement may take in PostgreSQL; then it is cancelled."),
+    _flag(Kind.DURATION, "storage.lock-timeout", "10s", "How long a statement waits for a lock in PostgreSQL."),
     _flag(Kind.DURATION, "storage.head-window", "3h", "How long samples stay in memory."),
     _flag(Kind.DURATION, "storage.flush-interval", "10m", "How often new samples go to the store."),
     _flag(

@@ -16,6 +16,7 @@ from promlike.model.url import shown_url
 from promlike.promql.options import EngineOptions
 from promlike.remote_read.service import RemoteReadOptions
 from promlike.remote_write.receiver import MESSAGES
+from promlike.storage.options import Timeouts
 
 log = getLogger(__name__)
 
@@ -50,6 +51,11 @@ def server_options(flags: FlagValues) -> ServerOptions:
         result_cache_bytes=flags.bytes("query.cache-size"),
         redis_url=flags.text("cache.redis-url"),
         storage_schema=_schema(flags.text("storage.schema")),
+        storage_timeouts=Timeouts(
+            connect_s=flags.duration_ms("storage.connect-timeout") / 1000,
+            statement_s=flags.duration_ms("storage.statement-timeout") / 1000,
+            lock_s=flags.duration_ms("storage.lock-timeout") / 1000,
+        ),
         head_window_ms=flags.duration_ms("storage.head-window"),
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),

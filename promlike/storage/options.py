@@ -45,3 +45,12 @@ class StorageOptions:
     def pool_bytes(self) -> int:
         """The most that the head may take: `head_max_bytes`, else three quarters of the machine's memory."""
         return self.head_max_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long the database may let us wait, in seconds: for a connection, for one statement, for a lock."""
+
+    connect_s: float = 10.0
+    statement_s: float = 60.0
+    lock_s: float = 10.0

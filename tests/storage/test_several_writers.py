@@ -7,13 +7,17 @@ from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import numpy as np
+import orjson
 import pytest
 
+from promlike.cache.redis import RedisCache
 from promlike.errors import StorageError
 from promlike.storage.store import SeriesRecord, WalPosition
 from promlike.storage.timescale.ids import SeriesIds
+from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.timescale.store import TimescaleStore
 from promlike.storage.writer_id import read_writer_id
+from tests.cache.redis_server import redis_server
 from tests.storage.store_suite import START_MS, batch, loaded, read, unpacked, up
 
 Writers = Callable[[str], Awaitable[TimescaleStore]]
@@ -60,6 +64,42 @@ async def test_many_series_written_at_once_have_one_id_each(writers: Writers, da
     assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 600
     assert await connection.fetchval("SELECT count(DISTINCT series_id) FROM promlike.writer_series") == 600
     await connection.close()
+
+
+async def test_ids_are_shared_through_redis_which_may_be_away_or_wrong(database: str, tmp_path: Path) -> None:
+    named = [(ref, f"i{ref}") for ref in range(300)]
+    with redis_server() as redis:
+        for round_, name in enumerate(["first", "second", "away", "wrong"]):
+            folder = tmp_path / name
+            await asyncio.to_thread(folder.mkdir)
+            cache = RedisCache(redis.url, timeout_s=5.0)
+            if name == "away":
+                redis.kill()
+            elif name == "wrong":
+                redis.start()
+                texts = [orjson.dumps(dict(up(instance))).decode() for _, instance in named]
+                shared = SharedIds(cache, await database_id(database))
+                ids = SeriesIds()
+                ids.set(np.arange(300, dtype=np.int32), np.arange(300, dtype=np.int32)[::-1] + 1)
+                await shared.find([ref for ref, _ in named], texts)
+                await shared.remember(ids)
+            store = TimescaleStore(database, folder=folder, cache=cache)
+            await store.open()
+            await store.write(batch({ref: [(START_MS + round_, float(round_))] for ref, _ in named}, series=series(*named)))
+            assert await read(store, [299]) == [[(START_MS + k, float(k)) for k in range(round_ + 1)]]
+            assert cache.counters.hits == (300 if name in ("second", "wrong") else 0)
+            await store.close()
+            await cache.close()
+    connection = await asyncpg.connect(database)
+    assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 300
+    await connection.close()
+
+
+async def database_id(database: str) -> str:
+    connection = await asyncpg.connect(database)
+    found = str(await connection.fetchval("SELECT id FROM promlike.database_state"))
+    await connection.close()
+    return found
 
 
 async def test_each_writer_has_its_own_position(writers: Writers) -> None:

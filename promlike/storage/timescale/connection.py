@@ -7,12 +7,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
-from promlike.errors import StorageError, StorageUnavailable
+from promlike.errors import PromlikeError, StorageError, StorageUnavailable
+from promlike.storage.options import Timeouts
 
 UNAVAILABLE_CLASSES = ("08", "53", "57", "40", "55", "25")
 """SQLSTATE classes that pass: connection, resources, operator intervention, transaction rollback, object in use, transaction ended."""
@@ -21,13 +21,8 @@ GRACE_S = 5.0
 """So much longer than the server may take for a statement we wait for its answer: a server that hangs does not end its statements."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """How long the database may let us wait, in seconds: for a connection, for one statement, for a lock."""
-
-    connect_s: float = 10.0
-    statement_s: float = 60.0
-    lock_s: float = 10.0
+CHECK_CLIENT_MS = 5000
+"""How often a server that is busy looks whether the client of a statement is still there."""
 
 
 class Database:
@@ -74,7 +69,7 @@ class Database:
             try:
                 yield connection
             except BaseException as error:
-                if not isinstance(error, asyncpg.PostgresError | StorageError):
+                if not isinstance(error, asyncpg.PostgresError | PromlikeError):
                     connection.terminate()
                 raise
             finally:
@@ -82,13 +77,15 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, what: str, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Any]:
-        """A connection inside a transaction that is committed at the end of the block, or rolled back when the block raises."""
+        """A connection inside a transaction that is committed at the end of the block. When the block raises, it is rolled back, or the
+        connection closed, see `connection`.
+        """
         async with self.connection(what) as connection:
             transaction = connection.transaction(isolation=isolation, readonly=readonly)
             await transaction.start()
             try:
                 yield connection
-            except BaseException:
+            except (asyncpg.PostgresError, PromlikeError):
                 # The error of the block is the one to tell; a connection that is gone has rolled back by itself.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     if not connection.is_closed():
@@ -106,6 +103,7 @@ class Database:
             "statement_timeout": str(int(self.timeouts.statement_s * 1000)),
             "lock_timeout": str(int(self.timeouts.lock_s * 1000)),
             "idle_in_transaction_session_timeout": str(int(self.timeouts.statement_s * 1000)),
+            "client_connection_check_interval": str(CHECK_CLIENT_MS),
             "tcp_keepalives_idle": "30",
             "tcp_keepalives_interval": "10",
             "tcp_keepalives_count": "3",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from promlike.model.blocks import Int32
+from promlike.storage.timescale.days import take_samples
 from promlike.storage.timescale.times import to_time
 
 LOWER_TIMES = """
@@ -25,11 +26,12 @@ async def delete_samples(connection: Any, flush: int, ids: Int32, start_ms: int,
     # A setting that plain PostgreSQL takes, too, and does nothing with.
     await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
     # Constants let TimescaleDB leave out chunks, and drop compressed batches of these series whole where all of their times are inside.
-    await connection.execute(
+    deleted = await connection.execute(
         f"DELETE FROM samples WHERE series_id = ANY('{{{','.join(map(str, ids.tolist()))}}}'::int[])"
         f" AND ts > '{start.isoformat()}' AND ts <= '{end.isoformat()}'"
     )
     await connection.execute("DELETE FROM exemplars WHERE series_id = ANY($1::int[]) AND ts > $2 AND ts <= $3", ids.tolist(), start, end)
+    await take_samples(connection, start_ms, end_ms, deleted)
     await connection.execute(LOWER_TIMES, ids.tolist(), start, end, flush)
 
 

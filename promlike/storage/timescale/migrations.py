@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
 from promlike.errors import StorageError
+from promlike.storage.timescale import days
 from promlike.storage.timescale.connection import quote_name
 from promlike.storage.timescale.exemplars import exemplar_tables
 from promlike.storage.timescale.version1 import first_tables
@@ -37,6 +38,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=3, name="views for people", statements=views_for_people),
     Migration(version=4, name="functions for people", statements=functions_for_people),
     Migration(version=5, name="exemplars", statements=exemplar_tables),
+    Migration(version=6, name="how many samples each day has", statements=lambda timescale: days.TABLES),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

@@ -30,7 +30,7 @@ async def count_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int)
 
 
 STATS = """
-SELECT (SELECT count(*) FROM series) AS series, (SELECT count(*) FROM samples) AS samples,
+SELECT (SELECT count(*) FROM series) AS series, (SELECT coalesce(sum(samples), 0)::bigint FROM sample_days) AS samples,
        (SELECT min(min_time) FROM writer_series) AS first, (SELECT max(max_time) FROM writer_series) AS last
 """
 

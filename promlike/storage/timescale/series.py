@@ -11,7 +11,8 @@ from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.storage.store import SeriesRecord
 from promlike.storage.timescale.copy import copy_in, copy_out
-from promlike.storage.timescale.ids import SeriesIds
+from promlike.storage.timescale.ids import NO_ID, SeriesIds
+from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.timescale.text import original, storable
 from promlike.storage.timescale.version2 import KEY
 
@@ -31,6 +32,14 @@ INSERT INTO writer_series (writer, ref, series_id)
 SELECT $1, ref, series.id FROM incoming_series JOIN series ON series.key = {KEY.format(labels="incoming_series.labels")}
 ON CONFLICT (writer, ref) DO UPDATE SET series_id = excluded.series_id
 """
+MAP_GUESSED = """
+WITH right_ones AS (
+    DELETE FROM incoming_series USING series WHERE series.id = guess AND series.labels = incoming_series.labels RETURNING ref, guess
+)
+INSERT INTO writer_series (writer, ref, series_id) SELECT $1, ref, guess FROM right_ones
+ON CONFLICT (writer, ref) DO UPDATE SET series_id = excluded.series_id
+"""
+"""Before the other two: what is found by its guess leaves `incoming_series`."""
 DROP_UNUSED = "DELETE FROM series WHERE id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
 WIDEN_TIMES = """
 UPDATE writer_series SET min_time = least(min_time, given.first), max_time = greatest(max_time, given.last), flush = $2
@@ -44,23 +53,25 @@ async def load_ids(connection: Any, writer: int, ids: SeriesIds) -> None:
     ids.set(*await copy_out(connection, ("int4", "int4"), "SELECT ref, series_id FROM writer_series WHERE writer = $1", writer))
 
 
-async def write_series(connection: Any, writer: int, ids: SeriesIds, series: Iterable[SeriesRecord]) -> None:
+async def write_series(connection: Any, writer: int, ids: SeriesIds, shared: SharedIds, series: Iterable[SeriesRecord]) -> None:
     """Give series the ids that they have, or get now, in the database, and note which refs this writer has for them.
 
     Inside the transaction of a flush. When that is rolled back, the ids in `ids` mean nothing until the series are announced again.
     """
     rest = iter(series)
     while part := list(islice(rest, SERIES_AT_ONCE)):
-        await connection.execute("CREATE TEMP TABLE incoming_series (ref int, labels jsonb) ON COMMIT DROP")
-        rows = [(record.ref, _json(record.labels)) for record in part]
-        await connection.execute(
-            "INSERT INTO incoming_series SELECT * FROM unnest($1::int[], $2::text[]::jsonb[])", *zip(*rows, strict=True)
-        )
+        await connection.execute("CREATE TEMP TABLE incoming_series (ref int, labels jsonb, guess int) ON COMMIT DROP")
+        refs, labels = [record.ref for record in part], [_json(record.labels) for record in part]
+        guesses = await shared.find(refs, labels)
+        insert = "INSERT INTO incoming_series SELECT * FROM unnest($1::int[], $2::text[]::jsonb[], $3::int[])"
+        await connection.execute(insert, refs, labels, guesses)
         await connection.execute("ANALYZE incoming_series")
+        if max(guesses) != NO_ID:
+            await connection.execute(MAP_GUESSED, writer)
         await connection.execute(INSERT_SERIES)
         await connection.execute(MAP_SERIES, writer)
-        query = "SELECT ref, series_id FROM incoming_series JOIN writer_series USING (ref) WHERE writer = $1"
-        ids.set(*await copy_out(connection, ("int4", "int4"), query, writer))
+        query = "SELECT ref, series_id FROM writer_series WHERE writer = $1 AND ref = ANY($2::int[])"
+        ids.set(*await copy_out(connection, ("int4", "int4"), query, writer, refs))
         await connection.execute("DROP TABLE incoming_series")
 
 

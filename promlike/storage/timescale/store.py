@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from promlike.cache.shared import SharedCache
 from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.storage.metric_views import LabelBooks, LabelNames
+from promlike.storage.options import Timeouts
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
-from promlike.storage.timescale import delete, exemplars, load, metadata, partitions, read, series, views, write, writers
-from promlike.storage.timescale.connection import Database, Timeouts
+from promlike.storage.timescale import days, delete, exemplars, load, metadata, partitions, read, series, views, write, writers
+from promlike.storage.timescale.connection import Database
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
 from promlike.storage.timescale.reader import prepare_reader, prepare_view_schema
 from promlike.storage.timescale.server import ServerFeatures, server_features
+from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.timescale.times import to_time
 from promlike.storage.writer_id import read_writer_id
 
@@ -28,9 +31,13 @@ class TimescaleStore:
     `url` is a libpq URL; its password never appears in messages.
     """
 
-    def __init__(self, url: str, *, folder: Path, schema: str = "promlike", timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, url: str, *, folder: Path, schema: str = "promlike", timeouts: Timeouts | None = None, cache: SharedCache | None = None
+    ) -> None:
         self._folder = folder
         self._database = Database(url, schema=schema, timeouts=timeouts or Timeouts())
+        self._cache = cache
+        self._shared = SharedIds(None, "")
         self._ids = SeriesIds()
         self._books = LabelBooks(shared=True)
         self._views_prepared = False
@@ -55,6 +62,7 @@ class TimescaleStore:
             timescale = await migrate(connection, self._database.schema)
             self._features = await server_features(connection, timescale=timescale)
         async with self._database.transaction("load the ids of series") as connection:
+            self._shared = SharedIds(self._cache, str(await connection.fetchval("SELECT id FROM database_state")))
             self._writer = await writers.enter_writer(connection, writer, takes_over=is_new and has_wal)
             await writers.load_position(connection, self._writer)  # waits until nothing is written any more in this writer's name
             await series.load_ids(connection, self._writer, self._ids)
@@ -81,7 +89,8 @@ class TimescaleStore:
             return await writers.load_position(connection, self._writer)
 
     async def write(self, batch: FlushBatch) -> None:
-        features, ids, writer = self.features, self._ids, self._writer
+        features, ids, writer, shared = self.features, self._ids, self._writer, self._shared
+        shared.forget()
         growth: dict[str, LabelNames] = {}
         async with self._database.transaction("write") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
@@ -92,7 +101,7 @@ class TimescaleStore:
             if len(batch.gone):
                 # At once, so that views come back with new series of this batch.
                 self._books.forget(await self._forget(connection, batch.gone))
-            await series.write_series(connection, writer, ids, self._books.watched(batch.new_series, growth))
+            await series.write_series(connection, writer, ids, shared, self._books.watched(batch.new_series, growth))
             await views.note_growth(connection, growth)
             await metadata.write_metadata(connection, batch.metadata)
             others = await write.last_of_others(connection, writer)
@@ -104,6 +113,7 @@ class TimescaleStore:
             await writers.write_position(connection, writer, batch.position)
         self._own.committed(flush)
         self._books.known |= growth
+        await shared.remember(ids)
 
     async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
         ids = self._ids.ids_of(refs)
@@ -136,6 +146,7 @@ class TimescaleStore:
                 await connection.execute("SELECT drop_chunks('samples', older_than => $1::timestamptz)", to_time(cutoff_ms))
             else:
                 await partitions.drop_partitions(connection, "samples", cutoff_ms)
+            await days.drop_days(connection, cutoff_ms)
         self._own.committed(flush)
         return -1
 

@@ -1,6 +1,7 @@
 """Writing samples. Every function runs inside the transaction of a flush."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from promlike.errors import StorageError
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
 from promlike.storage.store import SampleChunk
 from promlike.storage.timescale.copy import SAMPLE, copy_in, copy_out, encode_columns, stream_of
+from promlike.storage.timescale.days import add_samples, count_days, take_samples
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.partitions import make_partitions
 from promlike.storage.timescale.server import ServerFeatures
@@ -35,6 +37,7 @@ class _Portion:
     """Rows of a COPY, as its stream, with their times and what their series got; beside them the samples that others have overtaken."""
 
     ts_ms: Int64
+    days: Counter[int]
     stream: bytes
     times: Times
     overtaken: Late
@@ -78,6 +81,7 @@ async def write_chunks(
         if not features.timescale:
             await make_partitions(connection, "samples", portion.ts_ms)
         await connection.copy_to_table("samples", columns=COLUMNS, source=stream_of(portion.stream), format="binary")
+        await add_samples(connection, portion.days)
         times.append(portion.times)
         overtaken.append(portion.overtaken)
     if features.direct_compress:
@@ -110,11 +114,13 @@ async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, 
     await copy_in(connection, "late", dict(zip(COLUMNS, SAMPLE, strict=True)), ts_ms, given, values)
     span = to_time(int(ts_ms.min())), to_time(int(ts_ms.max()))
     # The constant bounds let TimescaleDB leave out chunks; the join alone would decompress candidates in all of them.
-    await connection.execute(
+    replaced = await connection.execute(
         "DELETE FROM samples USING late WHERE samples.series_id = late.series_id AND samples.ts = late.ts"
         f" AND samples.ts BETWEEN '{span[0].isoformat()}' AND '{span[1].isoformat()}'"
     )
     await connection.execute("INSERT INTO samples (ts, series_id, value) SELECT ts, series_id, value FROM late")
+    await add_samples(connection, count_days(ts_ms))
+    await take_samples(connection, int(ts_ms.min()), int(ts_ms.max()), replaced)
     starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
     ends = np.append(starts[1:], len(refs)) - 1
     return [(refs[starts], ts_ms[starts], ts_ms[ends])]
@@ -141,7 +147,8 @@ def _next_portion(ids: SeriesIds, others: LastOfOthers, chunks: Iterator[SampleC
     overtaken = np.repeat(refs, counts)[late], ts_ms[late], values[late]
     if late.any():
         row_ids, ts_ms, values = row_ids[~late], ts_ms[~late], values[~late]
-    return _Portion(ts_ms=ts_ms, stream=encode_columns(SAMPLE, ts_ms, row_ids, values), times=times, overtaken=overtaken)
+    stream = encode_columns(SAMPLE, ts_ms, row_ids, values)
+    return _Portion(ts_ms=ts_ms, days=count_days(ts_ms), stream=stream, times=times, overtaken=overtaken)
 
 
 def _by_id(refs: Int32, given: Int32, samples: SampleBlock) -> tuple[Int32, Int32, SampleBlock]:
