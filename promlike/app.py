@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -73,6 +73,7 @@ class ServerOptions:
     flush_interval_ms: int
     retention_ms: int
     wal_max_bytes: int
+    start_timeout_ms: int
     remote_write: bool
     remote_write_messages: Sequence[str]
     threads: int
@@ -144,6 +145,7 @@ def storage_options(options: ServerOptions) -> StorageOptions:
         flush_interval_ms=options.flush_interval_ms,
         retention_ms=options.retention_ms,
         wal_max_bytes=options.wal_max_bytes,
+        start_timeout_ms=options.start_timeout_ms,
     )
 
 
@@ -236,7 +238,8 @@ class Server:
             stack.push_async_callback(self._storage.close)
             self._state.notices.set(notices.STARTING)
             await stack.enter_async_context(self._listening())
-            await self._storage.open()
+            if not await self._unless_stopped(self._storage.open()):
+                return
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(self._storage.run(), name="storage"),
@@ -264,6 +267,22 @@ class Server:
                 for task in running:
                     task.cancel()
         log.info("stopped")
+
+    async def _unless_stopped(self, starting: Coroutine[None, None, None]) -> bool:
+        """Do this; when the server is to stop meanwhile, leave off and return False."""
+        work, stop = asyncio.ensure_future(starting), asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait([work])
+        if work.cancelled():
+            log.info("stopped while starting")
+            return False
+        await work
+        return True
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:

@@ -69,6 +69,10 @@ class StorageUnavailable(StorageError):
     """Cannot take writes now (disk full, WAL failed): 503, the sender retries."""
 
 
+class StoreAway(StorageUnavailable):
+    """The store cannot be reached or does not answer."""
+
+
 class SelectionChanged(StorageError):
     """Samples that were to be read later cannot be any more, because they moved from the head to the store; fetch again, whole."""
 

@@ -9,7 +9,7 @@ from promlike.api.context import Api
 from promlike.api.envelope import send
 from promlike.api.federate_text import Escaping, federate_text
 from promlike.api.params import read_params
-from promlike.errors import BadRequest
+from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Float64, Int64, StepGrid, is_stale
 from promlike.model.clock import wall_clock_ms
 from promlike.model.frame import LabelFrame
@@ -36,6 +36,8 @@ async def federate(api: Api, request: web.Request) -> web.Response:
     body = b""
     if requests:
         selection = await api.storage.select(requests, max_samples=api.query_options.max_samples)
+        if selection.warnings:
+            raise StorageUnavailable(selection.warnings[0])  # the format cannot say that something is missing
         body = await asyncio.to_thread(_text, selection, api.server.external_labels, escaping)
     return await send(request, 200, [body], content_type=escaping.content_type)
 

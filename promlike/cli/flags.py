@@ -85,6 +85,7 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _flag(Kind.DURATION, "storage.lock-timeout", "10s", "How long a statement waits for a lock in PostgreSQL."),
     _flag(Kind.DURATION, "storage.head-window", "3h", "How long samples stay in memory."),
     _flag(Kind.DURATION, "storage.flush-interval", "10m", "How often new samples go to the store."),
+    _flag(Kind.DURATION, "storage.start-timeout", "5m", "How long the start waits for a database that is away."),
     _flag(
         Kind.BYTES, "storage.wal-max-size", "8GB", "How large the write-ahead log may become while the store is away; 0B means no limit."
     ),

@@ -60,6 +60,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
         wal_max_bytes=flags.bytes("storage.wal-max-size"),
+        start_timeout_ms=flags.duration_ms("storage.start-timeout"),
         remote_write=flags.boolean("web.enable-remote-write-receiver"),
         remote_write_messages=_messages(flags),
         threads=os.cpu_count() or 1,

@@ -223,7 +223,7 @@ class Engine:
         )
         return QueryResult(
             value=outcome,
-            warnings=run.annotations.warnings,
+            warnings=selection.warnings + run.annotations.warnings,
             infos=run.annotations.infos,
             stats=stats,
             repeatable=run.repeatable and not any(_may_differ_by_range(block) for block in selection.blocks),

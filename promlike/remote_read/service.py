@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from promlike.errors import BadRequest, TooManySamples
+from promlike.errors import BadRequest, StorageUnavailable, TooManySamples
 from promlike.model.labels import Labels
 from promlike.remote_read.encode import compress, encode_frames, encode_samples, with_external
 from promlike.remote_read.request import ReadQueries, ReadQuery, ResponseType, decode_request, without_external
@@ -85,6 +85,8 @@ class RemoteRead:
             matchers=without_external(query.matchers, external), start_ms=query.start_ms - 1, end_ms=query.end_ms, at_once=True
         )
         selection = await self._source.select([request], max_samples=max_samples)
+        if selection.warnings:
+            raise StorageUnavailable(selection.warnings[0])  # the protocol cannot say that something is missing
         block = selection.blocks[0]
         return SeriesBlock(labels=with_external(block.labels, external), samples=block.samples) if external else block
 

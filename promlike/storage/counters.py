@@ -23,6 +23,7 @@ class StorageCounters:
     series_removed: int = 0
     series_rejected: Counter[RejectReason] = field(default_factory=Counter)
     deletions: int = 0
+    partial_selections: int = 0
     wal_replayed_records: int = 0
     wal_torn_bytes: int = 0
     wal_corruptions: int = 0

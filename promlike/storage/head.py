@@ -166,6 +166,7 @@ class Head:
         self.stored_from_ms[refs] = np.minimum(self.stored_from_ms[refs], from_ms)
         self.first_ms[refs] = np.minimum(self.first_ms[refs], from_ms)
         self.covered_ms[refs] = np.maximum(self.covered_ms[refs], to_ms)
+        self._cut_to_ms[refs] = np.maximum(self._cut_to_ms[refs], to_ms)
         settled = self.last_ms[refs] <= self.flushed_ms[refs]
         refs, to_ms = refs[settled], to_ms[settled]
         for column in (self.last_ms, self.flushed_ms, self._flushing_ms):

@@ -15,8 +15,8 @@ class StorageOptions:
     `flush_max_samples`: a flush starts early when this many samples wait for one. `follow_interval_ms`: how often to look for what other
     daemons wrote into the same database. `future_limit_ms`: samples further ahead of the clock are rejected. `wal_pending_bytes`: above
     this much not yet on disk, appends are refused as overload. `wal_max_bytes`: so large the WAL may become while the store does not take
-    what is in it; then appends are refused. `max_exemplars`: as many may wait for a flush, and as
-    many a query may get; 0 keeps none at all.
+    what is in it; then appends are refused. `max_exemplars`: as many may wait for a flush, and as many a query may get; 0 keeps none at
+    all. `start_timeout_ms`: how long `open` waits for a store that is away.
     """
 
     data_dir: Path
@@ -33,6 +33,7 @@ class StorageOptions:
     wal_pending_bytes: int = 64 << 20
     wal_max_bytes: int = 0
     max_exemplars: int = 100_000
+    start_timeout_ms: int = 0
     max_series: int = 0
     max_series_per_metric: int = 0
 

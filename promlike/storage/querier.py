@@ -1,21 +1,26 @@
 """Answering selectors: series from the index, recent samples from the head, older ones from the store."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
-from promlike.errors import StorageUnavailable, TooManySamples
+from promlike.errors import StorageUnavailable, StoreAway, TooManySamples
 from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
 from promlike.model.frame import SymbolScope
+from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
 from promlike.storage.index import SelectedSeries, SeriesIndex
 from promlike.storage.merge import merge_blocks
+from promlike.storage.patience import Patience
 from promlike.storage.store import Deletion, Selection, SelectRequest, SeriesBlock, Store
 from promlike.storage.tombstones import Tombstones, without_deleted
+
+T = TypeVar("T")
 
 DIRECT_SERIES = 2048
 DIRECT_SAMPLES = 100_000
@@ -55,12 +60,22 @@ class Querier:
     """The Queryable of storage. `oldest_ms()` is the time before which retention lets nothing be seen."""
 
     def __init__(
-        self, index: SeriesIndex, head: Head, store: Store, tombstones: Tombstones, oldest_ms: Callable[[], int], *, threads: int = 4
+        self,
+        index: SeriesIndex,
+        head: Head,
+        store: Store,
+        tombstones: Tombstones,
+        counters: StorageCounters,
+        oldest_ms: Callable[[], int],
+        *,
+        threads: int = 4,
     ) -> None:
         self._index = index
         self._head = head
         self._store = store
+        self._patience = Patience(store)
         self._tombstones = tombstones
+        self._counters = counters
         self._oldest_ms = oldest_ms
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="select")
 
@@ -85,13 +100,25 @@ class Querier:
             parts = await loop.run_in_executor(self._executor, self._gather, requests, max_samples, None)
         else:
             parts = direct
+        warnings: tuple[str, ...] = ()
         if any(len(part.stored_rows) for part in parts):
-            await self._add_stored(parts, deleted, max_samples)
+            try:
+                await self._add_stored(parts, deleted, max_samples)
+            except StoreAway as error:
+                self._counters.partial_selections += 1
+                warnings = (self._missing(parts, error),)
         if direct is None:
             blocks = await loop.run_in_executor(self._executor, _answers, parts, scope)
         else:
             blocks = _answers(parts, scope)
-        return Selection(symbols=scope, blocks=blocks)
+        return Selection(symbols=scope, blocks=blocks, warnings=warnings)
+
+    def _missing(self, parts: Sequence[_Part], error: StoreAway) -> str:
+        """What an answer lacks without the store."""
+        wanted = [part for part in parts if len(part.stored_rows)]
+        first_ms = min(max(part.start_ms + 1, int(self._head.stored_from_ms[part.stored_refs].min())) for part in wanted)
+        last_ms = max(part.stored_end_ms for part in wanted)
+        return f"the store is away, samples from {_utc(first_ms)} to {_utc(last_ms)} are missing: {error}"
 
     def _gather_directly(self, requests: Sequence[SelectRequest], max_samples: int) -> list[_Part] | None:
         """The head's part, when all series are known already and few samples are asked for; else None."""
@@ -153,16 +180,20 @@ class Querier:
         needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto))
         return needed, int(upto[needed].max()) if len(needed) else start_ms
 
+    async def _ask(self, question: Callable[[Int32, int, int], Coroutine[Any, Any, T]], part: _Part) -> T:
+        """Put a question about a part to the store, which may be away."""
+        return await self._patience.ask(lambda: question(part.stored_refs, part.start_ms, part.stored_end_ms))
+
     async def _add_stored(self, parts: list[_Part], deleted: Sequence[Deletion], max_samples: int) -> None:
         """Read what the head does not cover, all parts at once, and merge it, without what is deleted."""
         loaded = sum(part.samples.count for part in parts)
         wanted = [part for part in parts if len(part.stored_rows)]
         # A sample a second is denser than nearly all data: only what could be over budget at that density is counted first.
         if loaded + sum(len(part.stored_rows) * ((part.stored_end_ms - part.start_ms) // 1000 + 1) for part in wanted) > max_samples:
-            counts = await asyncio.gather(*(self._store.count(part.stored_refs, part.start_ms, part.stored_end_ms) for part in wanted))
+            counts = await asyncio.gather(*(self._ask(self._store.count, part) for part in wanted))
             if loaded + sum(counts) > max_samples:
                 raise _over_budget(loaded + sum(counts), max_samples)
-        blocks = await asyncio.gather(*(self._store.read(part.stored_refs, part.start_ms, part.stored_end_ms) for part in wanted))
+        blocks = await asyncio.gather(*(self._ask(self._store.read, part) for part in wanted))
         total = loaded + sum(len(block.ts_ms) for block in blocks)
         if total > max_samples:
             raise _over_budget(total, max_samples)
@@ -174,6 +205,10 @@ class Querier:
                 part.samples = await loop.run_in_executor(self._executor, merge_blocks, recent, block, part.stored_rows)
             else:
                 part.samples = merge_blocks(recent, block, part.stored_rows)
+
+
+def _utc(ms: int) -> str:
+    return f"{np.datetime_as_string(np.datetime64(ms, 'ms'))}Z"
 
 
 def _answers(parts: list[_Part], scope: SymbolScope) -> list[SeriesBlock]:

@@ -6,8 +6,9 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import ParamSpec, TypeVar
 
-from promlike.errors import NotReady, StorageError
+from promlike.errors import NotReady, StorageError, StoreAway
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.clock import wall_clock_ms
 from promlike.model.exemplars import Exemplars
@@ -30,13 +31,19 @@ from promlike.storage.options import StorageOptions
 from promlike.storage.querier import Querier
 from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
-from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store, StoreStats
+from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store, StoreStats, WalPosition
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.view_keeper import ViewKeeper
 from promlike.storage.wal import WalCommitter, WalWriter
 from promlike.storage.wal_replay import ReplayReport
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MOST_WAIT_S = 10.0
+"""Between two attempts to open a store that is away."""
 
 __all__ = ["Storage", "StorageOptions"]
 
@@ -77,7 +84,7 @@ class Storage:
         )
         self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
         self._follower = Follower(options.follow_interval_ms, store, self._index, self._head, self._flusher, self.changes)
-        self._querier = Querier(self._index, self._head, store, self._tombstones, self._retention.oldest_ms)
+        self._querier = Querier(self._index, self._head, store, self._tombstones, self.counters, self._retention.oldest_ms)
         self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, self._retention.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
         self._lock = FolderLock(options.data_dir)
@@ -95,14 +102,11 @@ class Storage:
         folder = self.options.data_dir / "wal"
         folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
-        await self._store.open()
-        position = await self._store.load_position()
+        position = await self._open_store()
         others = await load_store(self._store, self._index, self._head, self._ingest)
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
-        # In a thread, so that the server can say meanwhile that it is starting; nothing else touches index and head yet.
-        next_segment = await asyncio.to_thread(
-            replay_wal, folder, position, self._index, self._head, self._ingest, self._deleter, self.counters, progress, self.replay
-        )
+        parts = (self._index, self._head, self._ingest, self._deleter, self.counters)
+        next_segment = await _to_its_end(replay_wal, folder, position, *parts, progress, self.replay)
         self._writer.open(next_segment)
         self._wal.applied = self._writer.position
         for portion in others:
@@ -111,6 +115,22 @@ class Storage:
         if self._wal.is_half_full:
             self._ingest.pressure.set()
         self._state = "open"
+
+    async def _open_store(self) -> WalPosition | None:
+        """Open the store, waiting for one that is away as long as the options say; its WAL position."""
+        give_up_at, wait_s = time.monotonic() + self.options.start_timeout_ms / 1000, 1.0
+        while True:
+            try:
+                await self._store.open()
+                return await self._store.load_position()
+            except StoreAway as error:
+                left_s = give_up_at - time.monotonic()
+                if left_s <= 0:
+                    raise
+                log.warning("the store is away, the start waits for it, at most %.0f s more: %s", left_s, error)
+                await self._store.close()
+                await asyncio.sleep(min(wait_s, left_s))
+                wait_s = min(2 * wait_s, MOST_WAIT_S)
 
     def _is_unstored(self) -> bool:
         """Is there anything that the store does not have?"""
@@ -135,6 +155,7 @@ class Storage:
         try:
             await self._wal.drain()
             if opened:
+                await self._store.ping()  # a flush into a server that hangs would take as long as a statement may
                 await self._flusher.flush()
                 await self._flusher.drop_stored_wal()
                 await self._views.finish()
@@ -351,3 +372,13 @@ class Storage:
     def _check_open(self) -> None:
         if self._state != "open":
             raise NotReady(f"storage is {'starting' if self._state == 'new' else 'stopped'}")
+
+
+async def _to_its_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run this in a thread, so that the server can say meanwhile that it is starting. Who cancels it waits until it is over."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise

@@ -77,10 +77,14 @@ class SeriesBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Selection:
-    """The answers to all requests of a query, in their order; all frames share `symbols`."""
+    """The answers to all requests of a query, in their order; all frames share `symbols`.
+
+    `warnings` say what is missing because the store is away; without any, the answers are whole.
+    """
 
     symbols: SymbolScope
     blocks: list[SeriesBlock]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +303,10 @@ class Store(Protocol):
 
     async def open(self) -> None:
         """Connect and create or upgrade the schema."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise StoreAway when the store does not answer within a few seconds, busy or not."""
         ...
 
     async def close(self) -> None:

@@ -5,8 +5,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,32 @@ ACCOUNT = "postgres"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postgres:
+    """`control`: the command that starts and stops the server with these options."""
+
     port: int
     folder: Path
+    control: Sequence[str]
+    options: str
 
     def url(self, database: str) -> str:
         return f"postgresql://{ACCOUNT}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        self._run("-o", self.options, "-l", str(self.folder / "log"), "start")
+
+    def stop(self) -> None:
+        """As a crash of the machine would."""
+        self._run("-m", "immediate", "stop")
+
+    def send(self, sign: int) -> None:
+        """Send a signal to the server and all its processes; SIGSTOP makes it hang, SIGCONT go on."""
+        main = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        for pid in (main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())):
+            with suppress(ProcessLookupError):
+                os.kill(pid, sign)
+
+    def _run(self, *words: str) -> None:
+        subprocess.run([*self.control, *words], check=True, capture_output=True, cwd=self.folder)
 
 
 def server_programs() -> Path:
@@ -65,9 +86,10 @@ def postgresql(*settings: str) -> Iterator[Postgres]:
     own = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off"]
     options = " ".join(f"-c {setting}" for setting in (*own, *settings))
     control = [*prefix, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w"]
-    subprocess.run([*control, "-o", options, "-l", str(folder / "log"), "start"], check=True, capture_output=True, cwd=folder)
+    server = Postgres(port=port, folder=folder, control=control, options=options)
+    server.start()
     try:
-        yield Postgres(port=port, folder=folder)
+        yield server
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+        server.stop()
         shutil.rmtree(folder)

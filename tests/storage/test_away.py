@@ -1,12 +1,14 @@
 """What storage does while its store is away: bounded, told, and whole again afterwards."""
 
+import asyncio
 import logging
 
 import pytest
 
-from promlike.errors import StorageUnavailable
-from promlike.storage.store import FlushBatch
-from tests.storage.conftest import NOW_MS, Benches, answer
+from promlike.errors import StorageUnavailable, StoreAway
+from promlike.model.blocks import Int32, SampleBlock
+from promlike.storage.store import FlushBatch, SelectRequest
+from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches, answer
 from tests.storage.test_recovery import Delegate
 
 
@@ -72,3 +74,70 @@ async def test_a_wal_that_fills_asks_for_a_flush(benches: Benches) -> None:
     assert bench.storage.counters.flushes >= 1
     assert bench.storage.counters.samples_refused == 0
     assert bench.storage.wal_disk_bytes < 50_000
+
+
+class Hanging(Delegate):
+    """A store whose reads take as long as the class says, and which answers a ping unless it is away."""
+
+    go_on = asyncio.Event()
+    is_away = False
+    reads = 0
+
+    async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
+        Hanging.reads += 1
+        await Hanging.go_on.wait()
+        return await self.store.read(refs, start_ms, end_ms)
+
+    async def ping(self) -> None:
+        if Hanging.is_away:
+            raise StoreAway("no answer")
+
+
+async def old_and_recent(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A storage with two samples, of which the older one is in the store alone."""
+    monkeypatch.setattr("promlike.storage.patience.DOUBT_S", 0.02)
+    monkeypatch.setattr("promlike.storage.patience.RETRY_S", 0.05)
+    Hanging.go_on, Hanging.is_away, Hanging.reads = asyncio.Event(), False, 0
+    bench = await benches(wrap=Hanging)
+    await bench.append([("a", NOW_MS - 1000, 1.0)])
+    await bench.reopen()
+    await bench.append([("a", NOW_MS, 2.0)])
+    return bench
+
+
+async def test_a_store_that_is_slow_is_waited_for(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = await old_and_recent(benches, monkeypatch)
+    asyncio.get_running_loop().call_later(0.2, Hanging.go_on.set)
+    assert await bench.select() == answer({"a": {NOW_MS - 1000: 1.0, NOW_MS: 2.0}})
+
+
+async def test_a_store_that_does_not_answer_costs_what_only_it_has(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = await old_and_recent(benches, monkeypatch)
+    Hanging.is_away = True
+    request = SelectRequest(matchers=EVERYTHING, start_ms=0, end_ms=NOW_MS)
+    for _ in range(20):
+        selection = await bench.storage.select([request], max_samples=100)
+        assert selection.blocks[0].samples.whole().values.tolist() == [2.0]
+        assert selection.warnings == (
+            "the store is away, samples from 2023-11-14T22:13:19.000Z to 2023-11-14T22:13:19.000Z are missing: no answer",
+        )
+    assert Hanging.reads == 1  # the others did not wait
+    assert bench.storage.counters.partial_selections == 20
+    recent = SelectRequest(matchers=EVERYTHING, start_ms=NOW_MS - 1, end_ms=NOW_MS)
+    assert not (await bench.storage.select([recent], max_samples=100)).warnings
+    Hanging.is_away = False
+    Hanging.go_on.set()
+    await asyncio.sleep(0.06)
+    assert await bench.select() == answer({"a": {NOW_MS - 1000: 1.0, NOW_MS: 2.0}})
+
+
+async def test_other_failures_of_a_store_are_errors(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = await old_and_recent(benches, monkeypatch)
+    Hanging.go_on.set()
+
+    async def fail(refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
+        raise StorageUnavailable("out of memory")
+
+    monkeypatch.setattr(bench.storage._querier._store, "read", fail)
+    with pytest.raises(StorageUnavailable, match="out of memory"):
+        await bench.select()

@@ -59,6 +59,9 @@ class DuckDBStore:
         """See `Store.open`. A file of a newer promlike is refused."""
         await self._on_writer(f"open {self._path}", self._connect)
 
+    async def ping(self) -> None:
+        """A file is always there."""
+
     async def close(self) -> None:
         if self._closed:
             return

@@ -11,12 +11,16 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
-from promlike.errors import PromlikeError, StorageError, StorageUnavailable
+from promlike.errors import PromlikeError, StorageError, StorageUnavailable, StoreAway
 from promlike.storage.options import Timeouts
 
 UNAVAILABLE_CLASSES = ("08", "53", "57", "40", "55", "25")
 """SQLSTATE classes that pass: connection, resources, operator intervention, transaction rollback, object in use, transaction ended."""
+AWAY_STATES = ("08", "57P")
+"""SQLSTATEs of a server that is not there: connection, and shutdown, crash or start of the server."""
 CONNECTIONS = 8
+PING_S = 2.0
+"""How long a server may take to take a connection and answer `SELECT 1`."""
 GRACE_S = 5.0
 """So much longer than the server may take for a statement we wait for its answer: a server that hangs does not end its statements."""
 
@@ -55,6 +59,15 @@ class Database:
                 await asyncio.wait_for(pool.close(), self.timeouts.connect_s)
             except TimeoutError:
                 pool.terminate()
+
+    async def ping(self) -> None:
+        """Raise StoreAway when the server does not take a new connection and answer at once."""
+        async with translated("answer"), asyncio.timeout(PING_S):
+            connection = await asyncpg.connect(self._url, timeout=PING_S)
+            try:
+                await connection.execute("SELECT 1")
+            finally:
+                connection.terminate()
 
     @asynccontextmanager
     async def connection(self, what: str) -> AsyncIterator[Any]:
@@ -121,12 +134,14 @@ async def translated(what: str) -> AsyncIterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
-        kind = StorageUnavailable if (error.sqlstate or "")[:2] in UNAVAILABLE_CLASSES else StorageError
+        state = error.sqlstate or ""
+        away = state.startswith(AWAY_STATES)
+        kind = StoreAway if away else StorageUnavailable if state[:2] in UNAVAILABLE_CLASSES else StorageError
         raise kind(f"the database failed to {what}: {error.sqlstate} {error}") from error
     except TimeoutError as error:
-        raise StorageUnavailable(f"the database did not answer in time to {what}") from error
+        raise StoreAway(f"the database did not answer in time to {what}") from error
     except (asyncpg.InterfaceError, OSError) as error:
-        raise StorageUnavailable(f"the database cannot be reached to {what}: {error}") from error
+        raise StoreAway(f"the database cannot be reached to {what}: {error}") from error
 
 
 async def _prepare(connection: Any) -> None:

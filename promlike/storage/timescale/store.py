@@ -67,6 +67,9 @@ class TimescaleStore:
             await writers.load_position(connection, self._writer)  # waits until nothing is written any more in this writer's name
             await series.load_ids(connection, self._writer, self._ids)
 
+    async def ping(self) -> None:
+        await self._database.ping()
+
     async def close(self) -> None:
         await self._database.close()
 
