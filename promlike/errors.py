@@ -53,6 +53,18 @@ class TooMuchMemory(QueryError):
     """The query would hold more bytes than its budget allows."""
 
 
+class Overloaded(PromlikeError):
+    """Other queries leave no room for one more now: errorType `unavailable`, 503; asking again later may help."""
+
+
+class MemoryInUse(Overloaded):
+    """Other queries hold the memory that this one needs: so many bytes in all."""
+
+    def __init__(self, message: str, *, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+
 class QueryTimeout(PromlikeError):
     """The deadline passed: errorType `timeout`, 503."""
 

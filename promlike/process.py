@@ -1,4 +1,4 @@
-"""What the server takes from the operating system before it starts: its data folder and its sockets."""
+"""What the server takes from the operating system before it starts: its data folder, its sockets, the memory it may count on."""
 
 import os
 import socket
@@ -47,6 +47,14 @@ def _bound(address: str) -> socket.socket:
         bound.close()
         raise StartError(f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
     return bound
+
+
+def memory_bytes() -> int:
+    """How much memory this process may use: the machine's, or what its control group allows when that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+    allowed = [path.read_text().strip() for path in limits if path.exists()]
+    return min([machine, *(int(text) for text in allowed if text.isdigit())])
 
 
 def shown_address(bound: socket.socket) -> str:

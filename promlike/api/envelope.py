@@ -8,6 +8,8 @@ import orjson
 from aiohttp import hdrs, web
 from isal import isal_zlib
 
+from promlike.promql.budget import Lease
+
 GZIP_FROM = 1024
 """Smaller bodies are sent as they are."""
 
@@ -21,11 +23,12 @@ _LEVEL = 1  # three times as fast as zlib's level 1 at the same size, measured o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an endpoint returns: `data` as encoded JSON in parts, and annotations."""
+    """What an endpoint returns: `data` as encoded JSON in parts, and annotations; `lease` counts its memory until it is sent."""
 
     data: Sequence[bytes]
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()
+    lease: Lease | None = None
 
 
 NOTHING = Answer(data=())
@@ -75,7 +78,7 @@ async def respond(request: web.Request, result: Answer) -> web.Response:
     if result.infos:
         parts += [b',"infos":', to_json(result.infos)]
     parts.append(b"}")
-    return await send(request, 200, parts)
+    return await send(request, 200, parts, lease=result.lease)
 
 
 async def respond_error(request: web.Request, status: int, error_type: str, message: str) -> web.Response:
@@ -83,7 +86,9 @@ async def respond_error(request: web.Request, status: int, error_type: str, mess
     return await send(request, status, [to_json({"status": "error", "errorType": error_type, "error": message})])
 
 
-async def send(request: web.Request, status: int, parts: Sequence[bytes], content_type: str = "application/json") -> web.Response:
+async def send(
+    request: web.Request, status: int, parts: Sequence[bytes], content_type: str = "application/json", lease: Lease | None = None
+) -> web.Response:
     """A body in parts; never zstd, which Grafana does not decode."""
     headers: dict[str, str] = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT_ENCODING}
     size = sum(len(part) for part in parts)
@@ -92,7 +97,15 @@ async def send(request: web.Request, status: int, parts: Sequence[bytes], conten
         body = compress(parts) if size < OFF_LOOP_FROM else await asyncio.to_thread(compress, parts)
     else:
         body = b"".join(parts)
-    return web.Response(status=status, body=body, headers=headers)
+    return _Response(status=status, body=body, headers=headers, lease=lease)
+
+
+class _Response(web.Response):
+    """Counts its memory for as long as it is there, which is until it was sent."""
+
+    def __init__(self, *, status: int, body: bytes, headers: dict[str, str], lease: Lease | None) -> None:
+        super().__init__(status=status, body=body, headers=headers)
+        self.lease = lease
 
 
 def accepts_gzip(request: web.Request) -> bool:

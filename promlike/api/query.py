@@ -29,4 +29,4 @@ async def query(api: Api, params: Params, request: web.Request) -> Answer:
             resolution_ms=resolution_ms,
         )
     api.metrics.queries.observe(result.stats)
-    return await query_answer(result, limit=limit, stats=stats, times_ms=[time_ms])
+    return await query_answer(result, limit=limit, stats=stats, times_ms=[time_ms], memory=api.engine.memory)

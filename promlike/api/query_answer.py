@@ -9,6 +9,7 @@ import orjson
 from promlike.api.encode import encode_value
 from promlike.api.envelope import Answer, truncated
 from promlike.model.blocks import SampleBlock
+from promlike.promql.budget import MemoryPool
 from promlike.promql.result import Matrix, QueryResult, QueryStats, Value, Vector
 
 MOST_ANNOTATIONS = 10
@@ -18,9 +19,15 @@ INLINE_BELOW = 256
 """Values with fewer samples are encoded on the event loop, in less time than a switch to a thread takes."""
 
 
-async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms: Sequence[int]) -> Answer:
-    """`stats` is the request's parameter of that name; `times_ms` are the evaluation times."""
+SAMPLE_BYTES = 64
+LABEL_BYTES = 64
+"""About what a sample and a label take as JSON while they are written, and compressed."""
+
+
+async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms: Sequence[int], memory: MemoryPool) -> Answer:
+    """`stats` is the request's parameter of that name; `times_ms` are the evaluation times; `memory` counts the answer until it is sent."""
     value, is_cut = cut(result.value, limit)
+    lease = memory.lease(_samples(value) * SAMPLE_BYTES + _labels(value) * LABEL_BYTES)
     parts = encode_value(value) if _samples(value) < INLINE_BELOW else await asyncio.to_thread(encode_value, value)
     if stats:
         parts += [b',"stats":', orjson.dumps(_stats(result.stats, times_ms, per_step=stats == "all"))]
@@ -28,6 +35,7 @@ async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms:
         data=[b"{", *parts, b"}"],
         warnings=_shown(result.warnings, "warning") + truncated(is_cut),
         infos=_shown(result.infos, "info"),
+        lease=lease,
     )
 
 
@@ -59,6 +67,10 @@ def _samples(value: Value) -> int:
             return len(value.ts_ms)
         case _:
             return 1
+
+
+def _labels(value: Value) -> int:
+    return value.labels.codes.size if isinstance(value, Matrix | Vector) else 0
 
 
 def _stats(stats: QueryStats, times_ms: Sequence[int], *, per_step: bool) -> dict[str, object]:

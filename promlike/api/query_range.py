@@ -28,4 +28,4 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
             use_cache=not params.boolean("nocache"),
         )
     api.metrics.queries.observe(result.stats)
-    return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist())
+    return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist(), memory=api.engine.memory)

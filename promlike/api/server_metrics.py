@@ -15,6 +15,11 @@ def server_metrics(api: Api) -> Iterable[Metric]:
     yield gauge("prometheus_config_last_reload_successful", "Whether the last reload was successful.", server.config_loaded)
     yield gauge("prometheus_config_last_reload_success_timestamp_seconds", "Time of the last successful reload.", server.config_loaded_at)
     yield gauge("prometheus_engine_queries_concurrent_max", "Queries that may run at once.", api.query_options.max_concurrency)
+    yield gauge("promlike_queries_queued", "Queries that wait for their turn.", api.engine.queued)
+    memory = api.engine.memory
+    yield gauge("promlike_query_memory_bytes", "Bytes that queries and answers on their way hold.", memory.used_bytes)
+    yield gauge("promlike_query_memory_peak_bytes", "The most they held.", memory.peak_bytes)
+    yield gauge("promlike_query_memory_limit_bytes", "Bytes that they may hold.", memory.max_bytes)
     yield gauge("prometheus_engine_query_log_enabled", "Whether queries are logged.", 0)
     for end, ms in (("min", api.storage.min_time_ms), ("max", api.storage.max_time_ms)):
         yield gauge(f"prometheus_tsdb_head_{end}_time_seconds", "One end of the stored times.", (ms or 0) / 1000)

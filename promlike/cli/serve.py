@@ -13,6 +13,7 @@ from promlike.cli.features import parse_features
 from promlike.cli.flags import SERVE_FLAGS, FlagError, FlagValues, parse_flags
 from promlike.cli.logging import configure_logging
 from promlike.model.url import shown_url
+from promlike.process import memory_bytes
 from promlike.promql.options import EngineOptions
 from promlike.remote_read.service import RemoteReadOptions
 from promlike.remote_write.receiver import MESSAGES
@@ -42,6 +43,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
     external_url = flags.text("web.external-url")
     if external_url and urlsplit(external_url).scheme not in ("http", "https"):
         raise FlagError(f"flag --web.external-url: {external_url!r} is not an http or https URL")
+    total_bytes = flags.bytes("query.max-total-memory") if "query.max-total-memory" in flags.given else memory_bytes() // 4
     return ServerOptions(
         config_file=Path(flags.text("config.file")),
         config_required="config.file" in flags.given,
@@ -68,6 +70,9 @@ def server_options(flags: FlagValues) -> ServerOptions:
             lookback_ms=flags.duration_ms("query.lookback-delta"),
             timeout_seconds=flags.duration_ms("query.timeout") / 1000,
             max_samples=flags.integer("query.max-samples"),
+            max_bytes=flags.bytes("query.max-memory") if "query.max-memory" in flags.given else total_bytes // 2,
+            max_total_bytes=total_bytes,
+            max_queued=flags.integer("query.max-queue-size"),
             max_concurrency=flags.integer("query.max-concurrency"),
             features=parse_features(flags.lists["enable-feature"]),
         ),

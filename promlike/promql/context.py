@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 from typing import Protocol
 
 from promlike.model.blocks import StepGrid
@@ -29,24 +30,40 @@ class Chunks:
 
         The function runs kernels, which release the GIL; small work runs here, at once. Raises what it raises, and past the deadline.
         """
-        self._deadline.check()
-        parts = 1 if self._pool is None else min(self._threads, count, work // SMALLEST_CHUNK)
-        if parts <= 1 or self._pool is None:
-            if count:
-                function(0, count)
+        threads = 1 if self._pool is None else min(self._threads, count, work // SMALLEST_CHUNK)
+        parts = min(count, max(threads, work // LARGEST_CHUNK, 1))
+        ranges = pairwise(count * part // parts for part in range(parts + 1)) if parts else iter(())
+        lock = Lock()
+
+        def work_off() -> None:
+            """Take one range after the other, whoever is free; between two of them the query may have been cancelled."""
+            while True:
+                self._deadline.check()
+                with lock:
+                    low, high = next(ranges, (0, 0))
+                if low == high:
+                    return
+                function(low, high)
+
+        if self._pool is None or threads <= 1:
+            work_off()
             return
-        bounds = [count * part // parts for part in range(parts + 1)]
-        others = [self._pool.submit(function, low, high) for low, high in pairwise(bounds[1:])]
+        others = [self._pool.submit(work_off) for _ in range(threads - 1)]
         try:
-            function(0, bounds[1])
+            work_off()
         finally:
-            wait(others)
+            # Those that other queries kept from starting have nothing left to do.
+            wait([other for other in others if not other.cancel()])
         for other in others:
-            other.result()
+            if not other.cancelled():
+                other.result()
 
 
 SMALLEST_CHUNK = 100_000
 """Cells worth a hand-over to another thread, which costs about 50 µs."""
+
+LARGEST_CHUNK = 2_000_000
+"""Cells after which the deadline is looked at: the work of some tens of milliseconds, unless windows are long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,12 +11,13 @@ from time import monotonic, perf_counter
 
 import numpy as np
 
-from promlike.errors import BadRequest, QueryTimeout, SelectionChanged
+from promlike.errors import BadRequest, MemoryInUse, QueryTimeout, SelectionChanged
 from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.model.labels import METRIC_NAME
 from promlike.promql import ast
+from promlike.promql.admission import Admission
 from promlike.promql.annotations import Annotations
-from promlike.promql.budget import SAMPLE_BYTES, Budget
+from promlike.promql.budget import SAMPLE_BYTES, Budget, MemoryPool
 from promlike.promql.check import value_type
 from promlike.promql.context import Chunks, QueryWindow
 from promlike.promql.execute import dispatch
@@ -25,16 +27,20 @@ from promlike.promql.options import Deadline, EngineOptions
 from promlike.promql.outcome import instant_outcome, range_outcome
 from promlike.promql.parser import parse
 from promlike.promql.plan import plan_requests
-from promlike.promql.result import QueryResult, QueryStats
+from promlike.promql.result import QueryResult, QueryStats, size_of
 from promlike.promql.sampling import count_samples
-from promlike.promql.shape import Shape
+from promlike.promql.shape import Shape, has_subquery
 from promlike.promql.timing import Timing
-from promlike.storage.store import Queryable, Selection, SelectRequest, SeriesBlock
+from promlike.storage.store import Immediate, Queryable, Selection, SelectRequest, SeriesBlock
 
 PARSED_AT_ONCE = 4096
 """Longer texts are parsed in a worker, so that they do not hold up the event loop."""
 
 _TYPED = frozenset(NAME_LABELS) - {METRIC_NAME}
+
+LIGHT_CELLS = 500_000
+"""With at most so many series times steps, a query whose samples are had on the spot is light: a few milliseconds on one core."""
+LIGHT_THREADS = 2
 
 _IN_MESSAGES = {ast.ValueType.STRING: "string", ast.ValueType.MATRIX: "range vector"}
 
@@ -52,6 +58,7 @@ class _Query:
     is_range: bool
     with_stats: bool
     requests: list[SelectRequest]
+    is_nested: bool
     parse_seconds: float
     queue_seconds: float = 0.0
     fetch_seconds: float = 0.0
@@ -60,7 +67,8 @@ class _Query:
 class Engine:
     """Evaluates queries in the threads of `pool`, at most `options.max_concurrency` at a time; the others wait in order.
 
-    Large blocks are split over threads of the engine's own, which `close` ends; the pool itself belongs to the caller.
+    Light queries go by that line, in threads of the engine's own, so that they do not wait for heavy ones. Large blocks are split over
+    threads of the engine's own, too. `close` ends both; the pool itself belongs to the caller.
     """
 
     def __init__(self, options: EngineOptions, pool: ThreadPoolExecutor) -> None:
@@ -68,12 +76,22 @@ class Engine:
         self._pool = pool
         self._threads = os.cpu_count() or 1
         self._chunk_pool = ThreadPoolExecutor(self._threads, "promql-chunk") if self._threads > 1 else None
-        self._running = asyncio.Semaphore(options.max_concurrency)
+        self._light_pool = ThreadPoolExecutor(LIGHT_THREADS, "promql-light")
+        self.memory = MemoryPool(options.max_total_bytes)
+        """What all queries hold together."""
+        self._heavy = Admission(max_concurrency=options.max_concurrency, max_queued=options.max_queued, pool=self.memory)
+        self._light = Admission(max_concurrency=LIGHT_THREADS, max_queued=options.max_queued, pool=self.memory)
 
     def close(self) -> None:
         """End the engine's own threads, once no query runs any more; idempotent."""
+        self._light_pool.shutdown()
         if self._chunk_pool is not None:
             self._chunk_pool.shutdown()
+
+    @property
+    def queued(self) -> int:
+        """Queries that wait for their turn."""
+        return self._heavy.queued + self._light.queued
 
     async def instant(
         self,
@@ -153,55 +171,96 @@ class Engine:
             is_range=is_range,
             with_stats=with_stats,
             requests=plan_requests(expr, shape, grid, timing),
+            is_nested=has_subquery(expr),
             parse_seconds=perf_counter() - started,
         )
 
     async def _run(self, source: Queryable, query: _Query) -> QueryResult:
-        queued = perf_counter()
-        await self._enter(query.deadline)
-        with ExitStack() as place:
-            place.callback(self._running.release)
-            query = replace(query, queue_seconds=perf_counter() - queued)
-            try:
-                return await self._attempt(source, query, place, at_once=False)
-            except SelectionChanged:
-                return await self._attempt(source, query, place, at_once=True)
+        """At once when the query is light, else in its turn; and once more when other queries held the memory it needs."""
+        started = perf_counter()
+        light = self._light_selection(source, query)
+        if light is not None:
+            return await self._run_light(query, light, started)
+        try:
+            return await self._in_turn(source, query, started)
+        except MemoryInUse as error:
+            needed = error.needed
+        while True:
+            async with self._heavy.memory(needed, query.deadline):
+                try:
+                    return await self._in_turn(source, query, started)
+                except MemoryInUse as error:
+                    needed = max(error.needed, needed)
 
-    async def _attempt(self, source: Queryable, query: _Query, place: ExitStack, *, at_once: bool) -> QueryResult:
+    async def _run_light(self, query: _Query, selection: Selection, started: float) -> QueryResult:
+        fetched = perf_counter()
+        async with self._light.place(query.deadline) as place:
+            query = replace(query, fetch_seconds=fetched - started, queue_seconds=perf_counter() - fetched)
+            budget = self._new_budget(place)
+            work = partial(self._execute, query, selection, budget, Chunks(None, 1, query.deadline))
+            return await self._finished(work, self._light_pool, query.deadline, place)
+
+    async def _in_turn(self, source: Queryable, query: _Query, started: float) -> QueryResult:
+        async with self._heavy.place(query.deadline) as place:
+            query = replace(query, queue_seconds=perf_counter() - started)
+            budget = self._new_budget(place)
+            try:
+                return await self._attempt(source, query, budget, place, at_once=False)
+            except SelectionChanged:
+                budget.clear()
+                return await self._attempt(source, query, budget, place, at_once=True)
+
+    async def _attempt(self, source: Queryable, query: _Query, budget: Budget, place: ExitStack, *, at_once: bool) -> QueryResult:
         """Fetch and execute. `at_once`: with all samples fetched before, which a flush cannot take away any more."""
         started = perf_counter()
-        selection = await self._fetch(source, query, at_once)
+        selection = await self._fetch(source, query, budget, at_once)
         query = replace(query, fetch_seconds=perf_counter() - started)
-        working = asyncio.get_running_loop().run_in_executor(self._pool, self._execute, query, selection)
+        chunks = Chunks(self._chunk_pool, self._threads, query.deadline)
+        return await self._finished(partial(self._execute, query, selection, budget, chunks), self._pool, query.deadline, place)
+
+    async def _finished(
+        self, work: Callable[[], QueryResult], pool: ThreadPoolExecutor, deadline: Deadline, place: ExitStack
+    ) -> QueryResult:
+        """What the work comes to, done in a thread of a pool."""
+        working = asyncio.get_running_loop().run_in_executor(pool, work)
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
-            query.deadline.cancel()
+            deadline.cancel()
             working.add_done_callback(lambda future: future.cancelled() or future.exception())
-            # A cancelled query keeps its place until its worker has noticed, so that the limit holds for what really runs.
+            # A cancelled query keeps its place and its memory until its worker has noticed, so that limits hold for what really runs.
             kept = place.pop_all()
             working.add_done_callback(lambda _: kept.close())
             raise
 
-    async def _enter(self, deadline: Deadline) -> None:
-        try:
-            async with asyncio.timeout(deadline.at - monotonic()):
-                await self._running.acquire()
-        except TimeoutError as error:
-            raise QueryTimeout("query timed out in query queue") from error
+    def _light_selection(self, source: Queryable, query: _Query) -> Selection | None:
+        """What a light query needs: fetched on the spot, and evaluated without waiting for heavy ones; None for others."""
+        if query.is_nested or not isinstance(source, Immediate):
+            return None
+        selection = source.select_at_once(query.requests, max_samples=self._options.max_samples)
+        if selection is None or sum(len(block.labels) for block in selection.blocks) * query.grid.count > LIGHT_CELLS:
+            return None
+        return selection
 
-    async def _fetch(self, source: Queryable, query: _Query, at_once: bool) -> Selection:
+    def _new_budget(self, place: ExitStack) -> Budget:
+        """The budget of a query, given back with its place."""
+        budget = Budget(max_samples=self._options.max_samples, max_bytes=self._options.max_bytes, pool=self.memory)
+        place.callback(budget.close)
+        return budget
+
+    async def _fetch(self, source: Queryable, query: _Query, budget: Budget, at_once: bool) -> Selection:
         requests = [replace(request, at_once=True) for request in query.requests] if at_once else query.requests
         try:
             async with asyncio.timeout(query.deadline.at - monotonic()):
-                return await source.select(requests, max_samples=self._options.max_samples)
+                return await source.select(requests, max_samples=self._options.max_samples, loading=budget)
         except TimeoutError as error:
             raise QueryTimeout("query timed out in expression evaluation") from error
 
-    def _execute(self, query: _Query, selection: Selection) -> QueryResult:
+    def _execute(self, query: _Query, selection: Selection, budget: Budget, chunks: Chunks) -> QueryResult:
         """Evaluate, in a worker thread."""
         started = perf_counter()
-        run = self._execution(query, selection)
+        run = self._execution(query, selection, budget, chunks)
+        budget.loaded()
         rows = [block.tier.rows for block in selection.blocks if block.tier is not None]
         total = sum(block.samples.count for block in selection.blocks) + sum(part.count for part in rows)
         held = sum(block.samples.count for block in selection.blocks if isinstance(block.samples, SampleBlock))
@@ -226,10 +285,11 @@ class Engine:
             warnings=selection.warnings + run.annotations.warnings,
             infos=run.annotations.infos,
             stats=stats,
+            lease=budget.lease(size_of(outcome)),
             repeatable=run.repeatable and not any(_may_differ_by_range(block) for block in selection.blocks),
         )
 
-    def _execution(self, query: _Query, selection: Selection) -> Execution:
+    def _execution(self, query: _Query, selection: Selection, budget: Budget, chunks: Chunks) -> Execution:
         return Execution(
             dispatch=dispatch,
             shape=query.shape,
@@ -237,9 +297,9 @@ class Engine:
             features=self._options.features,
             annotations=Annotations(query.text),
             symbols=selection.symbols,
-            chunks=Chunks(self._chunk_pool, self._threads, query.deadline),
+            chunks=chunks,
             deadline=query.deadline,
-            budget=Budget(max_samples=self._options.max_samples, max_bytes=self._options.max_bytes),
+            budget=budget,
             fetched=dict(zip(query.requests, selection.blocks, strict=True)),
         )
 

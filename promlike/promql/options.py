@@ -36,7 +36,9 @@ class EngineOptions:
     timeout_seconds: float = 120.0
     max_samples: int = 50_000_000
     max_bytes: int = 4 << 30
+    max_total_bytes: int = 8 << 30
     max_concurrency: int = 20
+    max_queued: int = 1000
     default_subquery_step_ms: int = 60_000
     features: Features = field(default_factory=Features)
 

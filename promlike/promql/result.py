@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from promlike.model.blocks import Float64, Int64, SampleBlock
 from promlike.model.frame import LabelFrame
+from promlike.promql.budget import Lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,6 +36,18 @@ class String:
     value: str
 
 
+def size_of(value: "Value") -> int:
+    """Bytes of a value's columns."""
+    match value:
+        case Matrix():
+            samples = value.samples
+            return value.labels.codes.nbytes + samples.ts_ms.nbytes + samples.values.nbytes + samples.offsets.nbytes
+        case Vector():
+            return value.labels.codes.nbytes + value.ts_ms.nbytes + value.values.nbytes
+        case _:
+            return 0
+
+
 Value = Matrix | Vector | Scalar | String
 
 
@@ -59,12 +72,14 @@ class QueryStats:
 class QueryResult:
     """A value and its annotations, in order of first occurrence without duplicates, each text as Prometheus writes it.
 
-    `repeatable` false: what was answered at a step may have to do with other steps, because the order of series decided, as between equal
-    values of topk, or because a rollup tier was read, which is chosen for all steps together.
+    `lease` counts the value's memory for as long as the result is kept. `repeatable` false: what was answered at a step may have to do with
+    other steps, because the order of series decided, as between equal values of topk, or because a rollup tier was read, which is chosen
+    for all steps together.
     """
 
     value: Value
     warnings: tuple[str, ...]
     infos: tuple[str, ...]
     stats: QueryStats
+    lease: Lease | None = None
     repeatable: bool = True

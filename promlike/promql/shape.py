@@ -128,6 +128,11 @@ def rolled_up(expr: ast.Expr) -> Iterator[tuple[ast.MatrixSelector, TierColumn]]
         yield from rolled_up(inner)
 
 
+def has_subquery(expr: ast.Expr) -> bool:
+    """Is there a subquery anywhere in it?"""
+    return isinstance(expr, ast.Subquery) or any(has_subquery(child) for child in children(expr))
+
+
 def first_selector_path(expr: ast.Expr) -> list[ast.VectorSelector | ast.Subquery]:
     """The subqueries around the first selector of an expression, outermost first, and the selector; nothing when there is none."""
     if isinstance(expr, ast.VectorSelector):

@@ -17,7 +17,7 @@ from promlike.storage.head import Head
 from promlike.storage.index import SelectedSeries, SeriesIndex
 from promlike.storage.merge import merge_blocks
 from promlike.storage.patience import Patience
-from promlike.storage.store import Deletion, Selection, SelectRequest, SeriesBlock, Store
+from promlike.storage.store import Deletion, Loading, Selection, SelectRequest, SeriesBlock, Store
 from promlike.storage.tombstones import Tombstones, without_deleted
 
 T = TypeVar("T")
@@ -29,6 +29,9 @@ DIRECT_SAMPLES = 100_000
 DEFERRED_SAMPLES = 400_000
 """From this many samples on, those that the head holds are read portion by portion while the query is evaluated."""
 MOST_ATTEMPTS = 10
+SAMPLE_BYTES = 16
+MERGED = 2
+"""How many times the samples of the store are in memory while they are merged with those of the head."""
 NO_ROWS: Int64 = np.empty(0, np.int64)
 
 
@@ -82,28 +85,36 @@ class Querier:
     def close(self) -> None:
         self._executor.shutdown(wait=True)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         """See `Queryable.select`. All of the answer is from before a deletion, or all from after it."""
         for _ in range(MOST_ATTEMPTS):
             deletions = self._head.deletions
-            selection = await self._select(requests, max_samples)
+            selection = await self._select(requests, max_samples, loading)
             if deletions == self._head.deletions:
                 return selection
         raise StorageUnavailable(f"samples were deleted during each of {MOST_ATTEMPTS} attempts to read some")
 
-    async def _select(self, requests: Sequence[SelectRequest], max_samples: int) -> Selection:
+    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection | None:
+        """See `Immediate.select_at_once`."""
+        parts = self._gather_directly(requests, max_samples)
+        if parts is None or any(len(part.stored_rows) for part in parts):
+            return None
+        scope = SymbolScope(self._index.symbols)
+        return Selection(symbols=scope, blocks=_answers(parts, scope))
+
+    async def _select(self, requests: Sequence[SelectRequest], max_samples: int, loading: Loading | None) -> Selection:
         deleted = self._tombstones.current
         scope = SymbolScope(self._index.symbols)
         loop = asyncio.get_running_loop()
         direct = self._gather_directly(requests, max_samples)
         if direct is None:
-            parts = await loop.run_in_executor(self._executor, self._gather, requests, max_samples, None)
+            parts = await loop.run_in_executor(self._executor, self._gather, requests, max_samples, None, loading)
         else:
             parts = direct
         warnings: tuple[str, ...] = ()
         if any(len(part.stored_rows) for part in parts):
             try:
-                await self._add_stored(parts, deleted, max_samples)
+                await self._add_stored(parts, deleted, max_samples, loading)
             except StoreAway as error:
                 self._counters.partial_selections += 1
                 warnings = (self._missing(parts, error),)
@@ -136,9 +147,9 @@ class Querier:
         except _TooBig:
             return None
 
-    def _gather(self, requests: Sequence[SelectRequest], max_samples: int, most: int | None) -> list[_Part]:
+    def _gather(self, requests: Sequence[SelectRequest], max_samples: int, most: int | None, loading: Loading | None = None) -> list[_Part]:
         """The head's part of every request. Raises _TooBig when there are more than `most` samples (None: gather in parallel)."""
-        loaded = 0
+        loaded = held = 0
         oldest = self._oldest_ms()
 
         def check(count: int) -> None:
@@ -146,6 +157,8 @@ class Querier:
                 raise _over_budget(loaded + count, max_samples)
             if most is not None and loaded + count > most:
                 raise _TooBig
+            if loading is not None:
+                loading.load((held + count) * SAMPLE_BYTES)
 
         parts = []
         for request in requests:
@@ -154,13 +167,15 @@ class Querier:
             if most is None and request.instants is None and not request.at_once:
                 deferred = self._deferred(series, start_ms, request.end_ms)
                 if deferred is not None:
-                    check(deferred.samples.count)
+                    if loaded + deferred.samples.count > max_samples:
+                        raise _over_budget(loaded + deferred.samples.count, max_samples)
                     loaded += deferred.samples.count
                     parts.append(deferred)
                     continue
             bounds = np.array([start_ms], np.int64), np.array([request.end_ms], np.int64)
             read = self._head.read(series.refs, *bounds, instants=request.instants, check=check, parallel=most is None)
             loaded += read.samples.count
+            held += read.samples.count
             rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)
             parts.append(_Part(series=series, samples=read.samples, start_ms=start_ms, stored_rows=rows, stored_end_ms=end_ms))
         return parts
@@ -180,23 +195,32 @@ class Querier:
         needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto))
         return needed, int(upto[needed].max()) if len(needed) else start_ms
 
+    async def foreign_changes(self) -> int:
+        """See `Store.foreign_changes`."""
+        return await self._patience.ask(self._store.foreign_changes)
+
     async def _ask(self, question: Callable[[Int32, int, int], Coroutine[Any, Any, T]], part: _Part) -> T:
         """Put a question about a part to the store, which may be away."""
         return await self._patience.ask(lambda: question(part.stored_refs, part.start_ms, part.stored_end_ms))
 
-    async def _add_stored(self, parts: list[_Part], deleted: Sequence[Deletion], max_samples: int) -> None:
+    async def _add_stored(self, parts: list[_Part], deleted: Sequence[Deletion], max_samples: int, loading: Loading | None) -> None:
         """Read what the head does not cover, all parts at once, and merge it, without what is deleted."""
         loaded = sum(part.samples.count for part in parts)
+        held = sum(part.samples.count for part in parts if isinstance(part.samples, SampleBlock))
         wanted = [part for part in parts if len(part.stored_rows)]
+
+        def check(stored: int) -> None:
+            if loaded + stored > max_samples:
+                raise _over_budget(loaded + stored, max_samples)
+            if loading is not None:
+                loading.load((held + stored) * MERGED * SAMPLE_BYTES)
+
         # A sample a second is denser than nearly all data: only what could be over budget at that density is counted first.
-        if loaded + sum(len(part.stored_rows) * ((part.stored_end_ms - part.start_ms) // 1000 + 1) for part in wanted) > max_samples:
-            counts = await asyncio.gather(*(self._ask(self._store.count, part) for part in wanted))
-            if loaded + sum(counts) > max_samples:
-                raise _over_budget(loaded + sum(counts), max_samples)
+        room = max_samples if loading is None else min(max_samples, loading.room() // (MERGED * SAMPLE_BYTES))
+        if loaded + sum(len(part.stored_rows) * ((part.stored_end_ms - part.start_ms) // 1000 + 1) for part in wanted) > room:
+            check(sum(await asyncio.gather(*(self._ask(self._store.count, part) for part in wanted))))
         blocks = await asyncio.gather(*(self._ask(self._store.read, part) for part in wanted))
-        total = loaded + sum(len(block.ts_ms) for block in blocks)
-        if total > max_samples:
-            raise _over_budget(total, max_samples)
+        check(sum(len(block.ts_ms) for block in blocks))
         loop = asyncio.get_running_loop()
         for part, found in zip(wanted, blocks, strict=True):
             block = without_deleted(found, part.stored_refs, deleted)

@@ -31,7 +31,7 @@ from promlike.storage.options import StorageOptions
 from promlike.storage.querier import Querier
 from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
-from promlike.storage.store import AppendResult, Metadata, Selection, SelectRequest, Store, StoreStats, WalPosition
+from promlike.storage.store import AppendResult, Loading, Metadata, Selection, SelectRequest, Store, StoreStats, WalPosition
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.view_keeper import ViewKeeper
 from promlike.storage.wal import WalCommitter, WalWriter
@@ -232,9 +232,13 @@ class Storage:
 
     # Queryable
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         self._check_open()
-        return await self._querier.select(requests, max_samples=max_samples)
+        return await self._querier.select(requests, max_samples=max_samples, loading=loading)
+
+    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection | None:
+        self._check_open()
+        return self._querier.select_at_once(requests, max_samples=max_samples)
 
     # Exemplars
 
@@ -294,7 +298,7 @@ class Storage:
 
     async def foreign_changes(self) -> int:
         """See `Store.foreign_changes`."""
-        return await self._store.foreign_changes()
+        return await self._querier.foreign_changes()
 
     @property
     def oldest_ms(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -163,14 +163,35 @@ class LabelReader(Protocol):
     def metadata(self) -> dict[str, list[Metadata]]: ...
 
 
+class Loading(Protocol):
+    """What a query may load into memory. From any thread."""
+
+    def room(self) -> int:
+        """How many bytes one `select` may load now."""
+        ...
+
+    def load(self, size: int) -> None:
+        """So many bytes will be loaded by this `select` in all, as far as is known. Raises QueryError or Overloaded if that is too much."""
+        ...
+
+
 class Queryable(Protocol):
     """What a query reads from."""
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
-        """Fetch the samples of all requests together.
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+        """Fetch the samples of all requests together; `loading` is told before much is loaded.
 
         Raises TooManySamples before loading when the answers together would hold more than max_samples samples.
         """
+        ...
+
+
+@runtime_checkable
+class Immediate(Protocol):
+    """A Queryable that can answer small requests on the spot."""
+
+    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection | None:
+        """The answer, had in about a millisecond; None when that cannot be."""
         ...
 
 

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -14,6 +15,7 @@ from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
 from tests.servers import Server, promlike, require
 
 SERIES = 300
+QUEUE = 3
 CONFIG = """
 scrape_configs:
   - {job_name: closed, scrape_interval: 500ms, scrape_timeout: 500ms, static_configs: [{targets: ["127.0.0.1:1"]}]}
@@ -25,7 +27,13 @@ SLOW = " + ".join(f"count(last_over_time(topk({k}, slow{{number=~'0..'}})[1d:600
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Two queries at a time; 300 series whose one sample answers for a day."""
-    flags = ("--query.max-concurrency=2", "--query.lookback-delta=1d", "--query.max-samples=20000000", "--web.enable-lifecycle")
+    flags = (
+        "--query.max-concurrency=2",
+        f"--query.max-queue-size={QUEUE}",
+        "--query.lookback-delta=1d",
+        "--query.max-samples=20000000",
+        "--web.enable-lifecycle",
+    )
     with promlike(tmp_path_factory.mktemp("limits"), *flags, config=CONFIG) as running:
         request = WriteRequest()
         for number in range(SERIES):
@@ -67,11 +75,52 @@ def test_queries_beyond_the_allowed_number_wait_until_their_timeout(server: Serv
     assert metric(server, "prometheus_engine_queries_concurrent_max") == 2
     running = [start(server, SLOW) for _ in range(2)]
     wait_until(lambda: metric(server, "prometheus_engine_queries") == 2)
-    answer = server.get("/api/v1/query", query="1", timeout="100ms")
+    answer = server.get("/api/v1/query", query=SLOW, timeout="100ms")
     assert (answer.status, answer.json()["error"]) == (503, "query timed out in query queue")
     for connection in running:
         connection.close()
-    assert server.get("/api/v1/query", query="1").status == 200
+    wait_until(lambda: metric(server, "prometheus_engine_queries") == 0)
+
+
+def test_light_queries_do_not_wait_for_heavy_ones(server: Server) -> None:
+    running = [start(server, SLOW) for _ in range(3)]
+    wait_until(lambda: metric(server, "promlike_queries_queued") == 1)
+    answer = server.get("/api/v1/query", query="count(slow)", timeout="2s")
+    assert answer.status == 200
+    assert answer.json()["data"]["result"][0]["value"][1] == str(SERIES)
+    assert metric(server, "promlike_queries_queued") == 1
+    for connection in running:
+        connection.close()
+    wait_until(lambda: metric(server, "prometheus_engine_queries") == 0)
+
+
+def test_queries_beyond_the_queue_are_refused_at_once(server: Server) -> None:
+    running = [start(server, SLOW) for _ in range(2 + QUEUE)]
+    wait_until(lambda: metric(server, "promlike_queries_queued") == QUEUE)
+    answer = server.get("/api/v1/query", query=SLOW)
+    assert (answer.status, answer.json()["errorType"]) == (503, "unavailable")
+    assert answer.json()["error"] == f"too many queries: 2 run and {QUEUE} wait already, which is all that may"
+    for connection in running:
+        connection.close()
+    wait_until(lambda: metric(server, "prometheus_engine_queries") == 0)
+
+
+def test_memory_of_queries_and_answers_is_given_back(server: Server) -> None:
+    now = int(time.time())
+    params = {"query": "slow * 1.1", "start": str(now - 7200), "end": str(now), "step": "1"}
+    assert server.get("/api/v1/query_range", **params).status == 200
+    assert metric(server, "promlike_query_memory_peak_bytes") > SERIES * 7200 * 16
+    wait_until(lambda: metric(server, "promlike_query_memory_bytes") == 0)
+
+
+def test_queries_that_need_more_memory_than_allowed_are_a_422(tmp_path: Path) -> None:
+    with promlike(tmp_path, "--query.max-memory=1MB", "--query.max-total-memory=2MB") as small:
+        request = {"query": "count_values('time', vector(time()))", "start": "1000", "end": "2000", "step": "1"}
+        answer = small.get("/api/v1/query_range", **request)
+        assert (answer.status, answer.json()["errorType"]) == (422, "execution")
+        assert re.fullmatch(r"query would take too much memory: \d+ bytes needed, 1048576 allowed", answer.json()["error"])
+        assert small.get("/api/v1/query_range", **(request | {"end": "1100"})).status == 200
+        wait_until(lambda: metric(small, "promlike_query_memory_bytes") == 0)
 
 
 def test_a_timeout_of_a_millisecond_is_a_503(server: Server) -> None:

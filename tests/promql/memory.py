@@ -9,7 +9,7 @@ from promlike.errors import TooManySamples
 from promlike.model.blocks import Float64, Int64, SampleBlock
 from promlike.model.frame import LabelFrame, Symbols, SymbolScope
 from promlike.model.labels import Labels
-from promlike.storage.store import Selection, SelectRequest, SeriesBlock
+from promlike.storage.store import Loading, Selection, SelectRequest, SeriesBlock
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class MemorySource:
     async def load(self, labels: Labels, points: list[tuple[int, float]], starts: list[tuple[int, int]]) -> None:
         self.add(labels, points, starts)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         symbols = SymbolScope(self._symbols)
         blocks = [self._block(request, symbols) for request in requests]
         needed = sum(block.samples.count for block in blocks)
@@ -77,7 +77,7 @@ class RegularSource:
         self._ts_ms = ts_ms
         self._values = np.ascontiguousarray(values[order])
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         symbols = SymbolScope(self._base)
         return Selection(symbols=symbols, blocks=[self._block(request, symbols) for request in requests])
 

@@ -16,7 +16,7 @@ from promlike.promql.context import Chunks
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions, Features
 from promlike.promql.result import Matrix, Scalar, String, Vector
-from promlike.storage.store import Selection, SelectRequest, SeriesBlock
+from promlike.storage.store import Loading, Selection, SelectRequest, SeriesBlock
 from tests.promql.memory import MemorySource, RegularSource
 
 MINUTE_MS = 60_000
@@ -45,7 +45,7 @@ class SlowSource:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[list[SelectRequest]] = field(default_factory=list)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         self.asked.append(list(requests))
         await self.release.wait()
         return await self.source.select(requests, max_samples=max_samples)
@@ -169,7 +169,7 @@ async def test_a_passed_deadline_ends_the_evaluation(pool: ThreadPoolExecutor) -
     deadline = Deadline.after(10)
 
     class Late(MemorySource):
-        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
             deadline.at -= 20
             return await source().select(requests, max_samples=max_samples)
 
@@ -310,7 +310,7 @@ async def test_a_query_whose_samples_move_meanwhile_fetches_them_at_once(pool: T
     asked: list[bool] = []
 
     class Source:
-        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
             asked.extend(request.at_once for request in requests)
             found = await memory.select(requests, max_samples=max_samples)
             blocks = [

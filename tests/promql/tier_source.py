@@ -8,7 +8,7 @@ import numpy as np
 from promlike.model.blocks import SampleBlock
 from promlike.model.tiers import TierRows, wanted_names
 from promlike.storage.roll_up import roll_up
-from promlike.storage.store import Fit, Selection, SelectRequest, SeriesBlock, TierOption
+from promlike.storage.store import Fit, Loading, Selection, SelectRequest, SeriesBlock, TierOption
 from tests.promql.memory import MemorySource
 
 
@@ -20,7 +20,7 @@ class TierSource:
     fit: Fit = Fit.EXACT
     offered: list[TierOption] = field(default_factory=list)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         options = [self._choose(request) for request in requests]
         whole = [
             SelectRequest(matchers=request.matchers, start_ms=option.start_ms, end_ms=option.end_ms) if option is not None else request

@@ -11,7 +11,7 @@ from promlike.model.labels import Labels
 from promlike.promql.engine import Engine
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
-from promlike.storage.store import Selection, SelectRequest
+from promlike.storage.store import Loading, Selection, SelectRequest
 from tests.promql.promqltest import Source, experimental_engine, run_test
 from tests.promql.test_promqltest import ABOUT_HISTOGRAMS, CASES, SHARED, texts
 
@@ -30,7 +30,7 @@ class StorageSource:
         times, values = np.array([ts for ts, _ in points], np.int64), np.array([value for _, value in points], np.float64)
         await self.storage.append(np.full(len(points), ref, np.int32), times, values)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection:
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         if self._flushed:
             await self.storage.flush()
         return await self.storage.select(requests, max_samples=max_samples)
