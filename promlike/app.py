@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -72,6 +72,7 @@ class ServerOptions:
     head_window_ms: int
     flush_interval_ms: int
     retention_ms: int
+    tier_retention_ms: Mapping[int, int]
     wal_max_bytes: int
     start_timeout_ms: int
     remote_write: bool
@@ -144,6 +145,7 @@ def storage_options(options: ServerOptions) -> StorageOptions:
         head_window_ms=options.head_window_ms,
         flush_interval_ms=options.flush_interval_ms,
         retention_ms=options.retention_ms,
+        tier_retention_ms=options.tier_retention_ms,
         wal_max_bytes=options.wal_max_bytes,
         start_timeout_ms=options.start_timeout_ms,
     )

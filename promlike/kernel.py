@@ -32,6 +32,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.storage.label_columns",
     "promlike.storage.merge",
     "promlike.storage.roll_up",
+    "promlike.storage.tier_arrange",
     "promlike.promql.cached.points",
     "promlike.storage.timescale.series_rows",
     "promlike.promql.kernels.aggregate",

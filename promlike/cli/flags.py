@@ -78,6 +78,8 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _flag(Kind.INTEGER, "web.max-notifications-subscribers", "16", "How many clients may listen to notifications at once."),
     _text("storage.tsdb.path", "data/", "Data folder: the write-ahead log and the embedded store."),
     _flag(Kind.DURATION, "storage.tsdb.retention.time", "15d", "How long samples are kept."),
+    _flag(Kind.DURATION, "storage.retention.5m", "90d", "How long the rollup of 5 minutes is kept."),
+    _flag(Kind.DURATION, "storage.retention.1h", "2y", "How long the rollup of an hour is kept, and with it what is known of series."),
     _text("storage.url", "", "Where samples are kept for good: duckdb:PATH (default: inside the data folder) or postgresql://…"),
     _text("storage.schema", "promlike", "Schema of a PostgreSQL database that the tables are in."),
     _flag(Kind.DURATION, "storage.connect-timeout", "10s", "How long to wait for a connection to PostgreSQL."),

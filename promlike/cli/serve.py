@@ -12,6 +12,7 @@ from promlike.app import ServerOptions, run
 from promlike.cli.features import parse_features
 from promlike.cli.flags import SERVE_FLAGS, FlagError, FlagValues, parse_flags
 from promlike.cli.logging import configure_logging
+from promlike.model.tiers import RESOLUTIONS_MS
 from promlike.model.url import shown_url
 from promlike.process import memory_bytes
 from promlike.promql.options import EngineOptions
@@ -61,6 +62,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         head_window_ms=flags.duration_ms("storage.head-window"),
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
+        tier_retention_ms={ms: flags.duration_ms(f"storage.retention.{name}") for name, ms in RESOLUTIONS_MS.items()},
         wal_max_bytes=flags.bytes("storage.wal-max-size"),
         start_timeout_ms=flags.duration_ms("storage.start-timeout"),
         remote_write=flags.boolean("web.enable-remote-write-receiver"),

@@ -36,6 +36,11 @@ class StorageCounters:
     flush_seconds: float = 0.0
     last_flush_seconds: float = 0.0
     head_blocks_collected: int = 0
+    rollup_samples: int = 0
+    rollup_rows: int = 0
+    rollup_marks: int = 0
+    rollup_seconds: float = 0.0
+    rollup_failures: int = 0
     retention_runs: int = 0
     retention_failures: int = 0
     retention_deleted: int = 0

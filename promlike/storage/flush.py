@@ -14,11 +14,14 @@ from promlike.model.blocks import Int32, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.storage.counters import StorageCounters
 from promlike.storage.head import Head
+from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.head_snapshot import HeadSnapshot
 from promlike.storage.ingest import Ingest
 from promlike.storage.memory import release_freed
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import Deletion, FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.tier_marks import MarkCollector
+from promlike.storage.tiers import TierProgress
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal import WalCommitter
 
@@ -42,6 +45,7 @@ class _Attempt:
     deletions: tuple[Deletion, ...]
     gone: Int32
     position: WalPosition
+    marks: MarkCollector
 
 
 class Flusher:
@@ -59,6 +63,7 @@ class Flusher:
         now_ms: Callable[[], int],
         stored: WalPosition | None,
         on_flush: Callable[[], None],
+        tiers: TierProgress,
     ) -> None:
         self._options = options
         self._head = head
@@ -73,6 +78,9 @@ class Flusher:
         """The position of the last flush that is known to be in the store."""
         self.problem = ""
         """Why the last flush failed."""
+        self._tiers = tiers
+        self.complete_ms = MIN_TIME
+        """By the clock: what came until then is stored."""
         self._unknown: _Attempt | None = None
         self._lock = asyncio.Lock()
 
@@ -113,10 +121,13 @@ class Flusher:
         try:
             if self._unknown is not None:
                 await self._resolve(self._unknown)
+            began_ms = self._now_ms()
             if self._wal.applied == self.stored:
+                self.complete_ms = began_ms
                 return
             attempt = self._begin()
             samples = await self._write(attempt)
+            self.complete_ms = began_ms
         except BaseException as error:
             self._counters.flush_failures += 1
             self.problem = str(error) or type(error).__name__
@@ -150,15 +161,17 @@ class Flusher:
             gone=ingest.dead(self._tombstones.gone),
             exemplars=ingest.exemplars.begin(),
             position=self._wal.applied,
+            marks=MarkCollector(self._tiers.marking),
         )
         ingest.unstored, ingest.unstored_metadata = [], {}
         return attempt
 
     async def _write(self, attempt: _Attempt) -> int:
         """Hand an attempt to the store and settle it; how many samples it had."""
-        chunks = _Chunks(self._head, attempt.snapshot)
+        chunks = _Chunks(self._head, attempt.snapshot, attempt.marks)
         try:
             late = await asyncio.to_thread(attempt.snapshot.late)
+            attempt.marks.late(late)
             await self._store.write(
                 FlushBatch(
                     new_series=_NewSeries(self._ingest, attempt.series),
@@ -171,6 +184,7 @@ class Flusher:
                     deletions=attempt.deletions,
                     gone=attempt.gone,
                     exemplars=attempt.exemplars,
+                    marks=attempt.marks.marks,
                 )
             )
         except BaseException:
@@ -195,6 +209,8 @@ class Flusher:
             self._ingest.unstored_metadata = attempt.metadata | self._ingest.unstored_metadata
 
     def _succeeded(self, attempt: _Attempt) -> None:
+        marks = attempt.marks.marks()
+        self._head.note_late(marks.refs, marks.start_ms + 1)
         self._head.flushed(attempt.snapshot)
         self._tombstones.stored(attempt.deletions, attempt.gone)
         self._ingest.exemplars.flushed()
@@ -234,9 +250,10 @@ class _NewSeries(Iterable[SeriesRecord]):
 class _Chunks:
     """The new samples of a snapshot, gathered piece by piece while a store consumes them in its thread."""
 
-    def __init__(self, head: Head, snapshot: HeadSnapshot) -> None:
+    def __init__(self, head: Head, snapshot: HeadSnapshot, marks: MarkCollector) -> None:
         self._head = head
         self._snapshot = snapshot
+        self._marks = marks
         self.samples = 0
 
     def __iter__(self) -> Iterator[SampleChunk]:
@@ -247,4 +264,5 @@ class _Chunks:
             part = refs[start : start + step]
             samples: SampleBlock = self._head.read(part, snapshot.flushed_ms[part], snapshot.upto_ms[part]).samples
             self.samples += len(samples.ts_ms)
+            self._marks.chunk(part, samples)
             yield SampleChunk(refs=part, samples=samples)

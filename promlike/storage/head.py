@@ -103,6 +103,8 @@ class Head:
         """The newest stored time of each series."""
         self.stored_from_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
         """A time at or before the oldest stored one of each series."""
+        self.late_from_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        """The oldest late sample of each series that the tiers of the store do not know of."""
         self._flushing_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
         self._series = 0
         self._prepared = 0
@@ -151,6 +153,7 @@ class Head:
                 (self.covered_ms, MIN_TIME),
                 (self.flushed_ms, MIN_TIME),
                 (self.stored_from_ms, MAX_TIME),
+                (self.late_from_ms, MAX_TIME),
                 (self._flushing_ms, MIN_TIME),
             ):
                 column[low:high] = empty
@@ -251,11 +254,22 @@ class Head:
             )
             kernels.publish(refs, self._work, self._published)
         np.maximum.at(self._cut_to_ms, refs, ts_ms)
+        self.note_late(refs, ts_ms)
         stored = (outcome != kernels.DUPLICATE) & (ts_ms <= self._flushing_ms[refs])
         if stored.any():
             self._late.append((refs[stored], ts_ms[stored], bits[stored]))
             self._pinned[refs[stored]] = 1
         return outcome
+
+    def note_late(self, refs: Int32, ts_ms: Int64) -> None:
+        """Samples of the series `refs int32[N]` came, or went, at these times, int64[N]: tiers that have these times are wrong there."""
+        np.minimum.at(self.late_from_ms, refs, ts_ms)
+
+    def settle_late(self) -> None:
+        """The tiers know of every late sample that was flushed."""
+        self.late_from_ms[: self._series] = MAX_TIME
+        for refs, ts_ms, _ in (*self._late, *self._lent):
+            self.note_late(refs, ts_ms)
 
     @contextmanager
     def _changing(self, refs: Int32) -> Iterator[None]:
@@ -459,6 +473,7 @@ class Head:
     def delete(self, refs: Int32, start_ms: int, end_ms: int) -> None:
         """Take away the samples of `refs int32[S]`, each standing there once, in (start, end]. The store is somebody else's concern."""
         self.deletions += 1
+        self.note_late(refs, np.full(len(refs), start_ms + 1))
         newest_left = np.empty(len(refs), np.int64)
         freed = np.empty(int(self._pool[0]), np.int32)
         chains = (self._deltas, self._bits, self._links, self._work)

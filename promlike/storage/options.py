@@ -1,10 +1,12 @@
 """What storage can be told."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,10 +15,11 @@ class StorageOptions:
 
     `head_window_ms`: what the head always keeps in memory; beyond that it keeps what fits into `head_cache_bytes`.
     `flush_max_samples`: a flush starts early when this many samples wait for one. `follow_interval_ms`: how often to look for what other
-    daemons wrote into the same database. `future_limit_ms`: samples further ahead of the clock are rejected. `wal_pending_bytes`: above
-    this much not yet on disk, appends are refused as overload. `wal_max_bytes`: so large the WAL may become while the store does not take
-    what is in it; then appends are refused. `max_exemplars`: as many may wait for a flush, and as many a query may get; 0 keeps none at
-    all. `start_timeout_ms`: how long `open` waits for a store that is away.
+    daemons wrote into the same database. `tier_retention_ms`: how long the rows of each rollup tier are kept, by its resolution.
+    `future_limit_ms`: samples further ahead of the clock are rejected. `wal_pending_bytes`: above this much not yet on disk, appends are
+    refused as overload. `wal_max_bytes`: so large the WAL may become while the store does not take what is in it; then appends are refused.
+    `max_exemplars`: as many may wait for a flush, and as many a query may get; 0 keeps none at all. `start_timeout_ms`: how long `open`
+    waits for a store that is away.
     """
 
     data_dir: Path
@@ -24,7 +27,8 @@ class StorageOptions:
     flush_interval_ms: int = 600_000
     flush_max_samples: int = 16_000_000
     follow_interval_ms: int = 60_000
-    retention_ms: int = 15 * 24 * HOUR_MS
+    retention_ms: int = 15 * DAY_MS
+    tier_retention_ms: Mapping[int, int] = field(default_factory=lambda: {300_000: 90 * DAY_MS, HOUR_MS: 730 * DAY_MS})
     retention_interval_ms: int = HOUR_MS
     future_limit_ms: int = 600_000
     head_cache_bytes: int = 256 << 20

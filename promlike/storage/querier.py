@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,13 +12,15 @@ import numpy as np
 from promlike.errors import StorageUnavailable, StoreAway, TooManySamples
 from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
 from promlike.model.frame import SymbolScope
+from promlike.model.tiers import TierBlock
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
 from promlike.storage.index import SelectedSeries, SeriesIndex
 from promlike.storage.merge import merge_blocks
 from promlike.storage.patience import Patience
-from promlike.storage.store import Deletion, Loading, Selection, SelectRequest, SeriesBlock, Store
+from promlike.storage.store import Deletion, Loading, Selection, SelectRequest, SeriesBlock, Store, TierOption
+from promlike.storage.tier_reader import TierReader
 from promlike.storage.tombstones import Tombstones, without_deleted
 
 T = TypeVar("T")
@@ -33,6 +36,7 @@ SAMPLE_BYTES = 16
 MERGED = 2
 """How many times the samples of the store are in memory while they are merged with those of the head."""
 NO_ROWS: Int64 = np.empty(0, np.int64)
+NO_SAMPLES = SampleBlock.empty()
 
 
 class _TooBig(Exception):
@@ -43,7 +47,8 @@ class _TooBig(Exception):
 class _Part:
     """One request on its way: what the head gave, and the rows (int64[R]) for which the store is to be read up to `stored_end_ms`.
 
-    `filled bool[S]`: the series that `samples` are of, when those without samples are left out already.
+    `filled bool[S]`: the series that `samples` are of, when those without samples are left out already. `option`: the tier that answers
+    instead, with `rows` once they are read.
     """
 
     series: SelectedSeries
@@ -52,6 +57,8 @@ class _Part:
     stored_rows: Int64
     stored_end_ms: int
     filled: Bool | None = None
+    option: TierOption | None = None
+    rows: TierBlock | None = None
 
     @property
     def stored_refs(self) -> Int32:
@@ -69,6 +76,7 @@ class Querier:
         store: Store,
         tombstones: Tombstones,
         counters: StorageCounters,
+        tiers: TierReader,
         oldest_ms: Callable[[], int],
         *,
         threads: int = 4,
@@ -79,6 +87,7 @@ class Querier:
         self._patience = Patience(store)
         self._tombstones = tombstones
         self._counters = counters
+        self._tiers = tiers
         self._oldest_ms = oldest_ms
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="select")
 
@@ -97,7 +106,7 @@ class Querier:
     def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection | None:
         """See `Immediate.select_at_once`."""
         parts = self._gather_directly(requests, max_samples)
-        if parts is None or any(len(part.stored_rows) for part in parts):
+        if parts is None or any(len(part.stored_rows) or part.option is not None for part in parts):
             return None
         scope = SymbolScope(self._index.symbols)
         return Selection(symbols=scope, blocks=_answers(parts, scope))
@@ -118,6 +127,8 @@ class Querier:
             except StoreAway as error:
                 self._counters.partial_selections += 1
                 warnings = (self._missing(parts, error),)
+        if any(part.option is not None for part in parts):
+            warnings += await self._add_rows(parts, max_samples, loading)
         if direct is None:
             blocks = await loop.run_in_executor(self._executor, _answers, parts, scope)
         else:
@@ -129,7 +140,7 @@ class Querier:
         wanted = [part for part in parts if len(part.stored_rows)]
         first_ms = min(max(part.start_ms + 1, int(self._head.stored_from_ms[part.stored_refs].min())) for part in wanted)
         last_ms = max(part.stored_end_ms for part in wanted)
-        return f"the store is away, samples from {_utc(first_ms)} to {_utc(last_ms)} are missing: {error}"
+        return _absence(first_ms, last_ms, error)
 
     def _gather_directly(self, requests: Sequence[SelectRequest], max_samples: int) -> list[_Part] | None:
         """The head's part, when all series are known already and few samples are asked for; else None."""
@@ -163,6 +174,10 @@ class Querier:
         parts = []
         for request in requests:
             series = self._index.select(request.matchers)
+            option = self._tiers.choose(request, series.refs)
+            if option is not None:
+                parts.append(_Part(series=series, samples=NO_SAMPLES, start_ms=0, stored_rows=NO_ROWS, stored_end_ms=0, option=option))
+                continue
             start_ms = max(request.start_ms, oldest - 1)
             if most is None and request.instants is None and not request.at_once:
                 deferred = self._deferred(series, start_ms, request.end_ms)
@@ -230,6 +245,34 @@ class Querier:
             else:
                 part.samples = merge_blocks(recent, block, part.stored_rows)
 
+    async def _add_rows(self, parts: list[_Part], max_samples: int, loading: Loading | None) -> tuple[str, ...]:
+        """Read what tiers answer, one after the other: each takes as many threads as are useful. What is missing of it is the result."""
+        loaded = sum(part.samples.count for part in parts)
+        held = loaded * SAMPLE_BYTES
+        missing: dict[str, None] = {}
+        for part in parts:
+            if part.option is None:
+                continue
+            rows = self._tiers.count(part.series.refs, part.option)
+            if loaded + rows > max_samples:
+                raise _over_budget(loaded + rows, max_samples)
+            if loading is not None:
+                loading.load(held + rows * MERGED * part.option.row_bytes)
+            reading = partial(self._tiers.read, part.series.refs, part.option)
+            try:
+                part.rows = await self._patience.ask(reading)
+            except StoreAway as error:
+                self._counters.partial_selections += 1
+                part.rows, upto_ms = self._tiers.read_head(part.series.refs, part.option)
+                missing[_absence(part.option.start_ms, upto_ms, error)] = None
+            loaded += part.rows.rows.count
+            held += part.rows.rows.nbytes
+        return tuple(missing)
+
+
+def _absence(first_ms: int, last_ms: int, error: StoreAway) -> str:
+    return f"the store is away, samples from {_utc(first_ms)} to {_utc(last_ms)} are missing: {error}"
+
 
 def _utc(ms: int) -> str:
     return f"{np.datetime_as_string(np.datetime64(ms, 'ms'))}Z"
@@ -241,18 +284,22 @@ def _answers(parts: list[_Part], scope: SymbolScope) -> list[SeriesBlock]:
 
 def _answer(part: _Part, scope: SymbolScope) -> SeriesBlock:
     """Labels and samples, without the series that have none."""
-    frame, samples, filled = part.series.frame(scope), part.samples, part.filled
-    if filled is None:
+    frame, samples, filled, tier = part.series.frame(scope), part.samples, part.filled, part.rows
+    if tier is not None:
+        filled = tier.offsets[1:] > tier.offsets[:-1]
+        tier = replace(tier, offsets=np.append(0, tier.offsets[1:][filled]))
+        samples = SampleBlock.empty(tier.series)
+    elif filled is None:
         block = samples.whole()
         filled = block.offsets[1:] > block.offsets[:-1]
         samples = SampleBlock(ts_ms=block.ts_ms, values=block.values, offsets=np.append(0, block.offsets[1:][filled]))
     if filled.all():
-        return SeriesBlock(labels=frame, samples=samples)
+        return SeriesBlock(labels=frame, samples=samples, tier=tier)
     labels = frame.take(filled)
     used = (labels.codes != 0).any(axis=0)
     if not used.all():
         labels = labels.keep({name for name, column in zip(labels.names, used.tolist(), strict=True) if column})
-    return SeriesBlock(labels=labels, samples=samples)
+    return SeriesBlock(labels=labels, samples=samples, tier=tier)
 
 
 def _over_budget(asked: int, allowed: int) -> TooManySamples:

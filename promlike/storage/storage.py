@@ -23,15 +23,20 @@ from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
 from promlike.storage.follow import Follower
 from promlike.storage.head import Head
+from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import PairCounts, SeriesIndex
 from promlike.storage.ingest import Ingest
 from promlike.storage.label_reader import LabelLookup
 from promlike.storage.memory import keep_trimmed
 from promlike.storage.options import StorageOptions
 from promlike.storage.querier import Querier
+from promlike.storage.raw_reader import RawReader
 from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
+from promlike.storage.roller import Roller
 from promlike.storage.store import AppendResult, Loading, Metadata, Selection, SelectRequest, Store, StoreStats, WalPosition
+from promlike.storage.tier_reader import TierReader
+from promlike.storage.tiers import TierProgress
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.view_keeper import ViewKeeper
 from promlike.storage.wal import WalCommitter, WalWriter
@@ -70,6 +75,7 @@ class Storage:
         self._tombstones = Tombstones()
         self._deleter = Deleter(self._index, self._head, self._ingest, self._tombstones, self.changes, self.counters)
         self._views = ViewKeeper(store, self.counters)
+        tiers = TierProgress()
         self._flusher = Flusher(
             options,
             self._head,
@@ -81,12 +87,16 @@ class Storage:
             now_ms,
             None,
             self._views.wake,
+            tiers,
         )
-        self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms)
+        self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms, tiers)
         self._follower = Follower(options.follow_interval_ms, store, self._index, self._head, self._flusher, self.changes)
-        self._querier = Querier(self._index, self._head, store, self._tombstones, self.counters, self._retention.oldest_ms)
-        self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, self._retention.oldest_ms)
-        self._labels = LabelLookup(self._index, self._head, self._retention.oldest_ms)
+        retention, raw = self._retention, RawReader(self._head, store, self._tombstones)
+        self._roller = Roller(self._head, store, self._flusher, raw, self._tombstones, tiers, self.counters, retention)
+        tier_reader = TierReader(self._head, store, raw, tiers, retention.oldest_ms, retention.oldest_row_ms)
+        self._querier = Querier(self._index, self._head, store, self._tombstones, self.counters, tier_reader, retention.oldest_ms)
+        self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, retention.oldest_ms)
+        self._labels = LabelLookup(self._index, self._head, retention.oldest_of_all_ms)
         self._lock = FolderLock(options.data_dir)
         self._state = "new"
 
@@ -104,6 +114,7 @@ class Storage:
         self._lock.acquire()
         position = await self._open_store()
         others = await load_store(self._store, self._index, self._head, self._ingest)
+        await self._roller.load()
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
         parts = (self._index, self._head, self._ingest, self._deleter, self.counters)
         next_segment = await _to_its_end(replay_wal, folder, position, *parts, progress, self.replay)
@@ -114,6 +125,7 @@ class Storage:
         self._flusher.stored = None if self._is_unstored() else self._wal.applied
         if self._wal.is_half_full:
             self._ingest.pressure.set()
+        self._flusher.complete_ms = int(self._head.flushed_ms[: self._head.series].max(initial=MIN_TIME))
         self._state = "open"
 
     async def _open_store(self) -> WalPosition | None:
@@ -145,6 +157,7 @@ class Storage:
             tasks.create_task(self._retention.run(), name="retention")
             tasks.create_task(self._views.run(), name="views")
             tasks.create_task(self._follower.run(), name="follow")
+            tasks.create_task(self._roller.run(), name="rollups")
             tasks.create_task(keep_trimmed(), name="trim")
 
     async def close(self) -> None:
@@ -176,6 +189,10 @@ class Storage:
     async def follow(self) -> None:
         """See now what other daemons have flushed into the same database. Raises StorageError."""
         await self._follower.follow()
+
+    async def roll_up(self) -> None:
+        """Bring the tiers up to date now. Raises StorageError."""
+        await self._roller.roll_up()
 
     async def enforce_retention(self) -> None:
         """Run retention now. Raises StorageError."""
@@ -361,7 +378,7 @@ class Storage:
     def min_time_ms(self) -> int | None:
         """The oldest time a living series may have, None without samples."""
         first = self._head.first_ms[: self._index.count][self._index.alive[: self._index.count]]
-        return max(int(first.min()), self._retention.oldest_ms()) if len(first) and first.min() < 2**63 - 1 else None
+        return max(int(first.min()), self._retention.oldest_of_all_ms()) if len(first) and first.min() < 2**63 - 1 else None
 
     @property
     def max_time_ms(self) -> int | None:

@@ -4,7 +4,7 @@ Openness of intervals is decided here, once: every range of times is left-open a
 as range windows are in Prometheus 3.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -17,8 +17,9 @@ from promlike.model.exemplars import Exemplars
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
-from promlike.model.tiers import TierBlock, TierColumn
+from promlike.model.tiers import COLUMN_TYPES, TierBlock, TierColumn, wanted_names
 from promlike.storage.label_columns import LabelColumns
+from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
 
 
 class Fit(IntEnum):
@@ -44,6 +45,11 @@ class TierOption:
     columns: TierColumn
     fit: Fit
     forced: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row takes in memory."""
+        return sum(np.dtype(COLUMN_TYPES[name]).itemsize for name in wanted_names(self.columns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +296,8 @@ class FlushBatch:
     iterable is consumed, so that a large flush never stands in memory as a whole: consume it once, in a worker thread. `new_series` are
     series the store has not seen (or has dropped), each once, made while they are consumed as well. The `late_*` columns hold samples at or
     before times already stored (int32[N], int64[N], float64[N], sorted by ref, time, no time twice): each replaces what is stored at the
-    same (series, time). `exemplars` may hold some that are stored already: they are stored once.
+    same (series, time). `exemplars` may hold some that are stored already: they are stored once. `marks()`, to be called once the chunks
+    are consumed, tells which rows of tiers all these make wrong.
     """
 
     new_series: Iterable[SeriesRecord]
@@ -303,6 +310,7 @@ class FlushBatch:
     deletions: Sequence[Deletion] = ()
     gone: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     exemplars: Exemplars = field(default_factory=Exemplars.empty)
+    marks: Callable[[], Marks] = Marks.none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,6 +391,26 @@ class Store(Protocol):
         """Carry out deletions of samples and exemplars, all or nothing. `max_time_ms` of their series is exact afterwards; series without
         samples stay.
         """
+        ...
+
+    async def load_tier_state(self) -> TierState:
+        """How far the rollup tiers reach."""
+        ...
+
+    async def load_marks(self, limit: int | None) -> Marks:
+        """The marks of flushes that are not done yet, the earliest first, at most so many."""
+        ...
+
+    async def write_tiers(self, batch: TierBatch) -> None:
+        """Store rows of tiers and how far they reach, all or nothing. No row is there twice afterwards."""
+        ...
+
+    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[StoredRows]:
+        """At least the rows of the series `refs int32[S]` whose buckets end in (start_ms, end_ms], in any order, with these columns."""
+        ...
+
+    async def delete_tier_before(self, resolution_ms: int, cutoff_ms: int) -> int:
+        """Retention: forget rows of buckets that ended before the cutoff; return how many, or -1 when the store does not count."""
         ...
 
     async def delete_series(self, refs: Int32) -> None:

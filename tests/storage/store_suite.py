@@ -1,6 +1,7 @@
 """What every `Store` must do. A test module subclasses `StoreSuite` and provides the fixture `stores`."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ from promlike.errors import StorageError
 from promlike.model.blocks import STALE_NAN, SampleBlock
 from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.labels import Labels, labels
+from promlike.model.tiers import ALL_COLUMNS, RESOLUTIONS_MS, TierColumn
+from promlike.storage.roll_up import roll_up
 from promlike.storage.store import (
     NEVER_FIRST_MS,
     NEVER_LAST_MS,
@@ -25,6 +28,7 @@ from promlike.storage.store import (
     StoredSeries,
     WalPosition,
 )
+from promlike.storage.tiers import Marks, TierBatch, TierState, Watermark
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
@@ -149,6 +153,46 @@ async def read_exemplars(
     found = await store.read_exemplars(np.array(refs, np.int32), start_ms, end_ms, limit)
     columns = (found.refs.tolist(), found.ts_ms.tolist(), map(repr, found.values.tolist()), found.labels)
     return sorted(zip(*columns, strict=True))
+
+
+def tier_batch(
+    samples: Samples, watermark: Watermark, *, foreign: int, replaced: Marks | None = None, done: Marks | None = None
+) -> TierBatch:
+    """Both tiers of these samples."""
+    given = chunk(samples) if samples else SampleChunk(refs=np.empty(0, np.int32), samples=SampleBlock.empty())
+    return TierBatch(
+        refs=given.refs,
+        blocks=[roll_up(given.samples, resolution) for resolution in RESOLUTIONS_MS.values()],
+        watermark=watermark,
+        replaced=replaced or Marks.none(),
+        done=done or Marks.none(),
+        foreign=foreign,
+    )
+
+
+def marks(*rows: tuple[int, int, int]) -> Marks:
+    """Of (ref, start, end)."""
+    columns = np.array(rows, np.int64).reshape(-1, 3).T
+    return Marks(refs=columns[0].astype(np.int32), start_ms=columns[1].copy(), end_ms=columns[2].copy())
+
+
+async def rows(store: Store, resolution_ms: int, ref: int, start_ms: int = 0, end_ms: int = 2**52) -> list[tuple[object, ...]]:
+    """All columns of the rows of a series, by bucket."""
+    parts = await store.read_tier(resolution_ms, np.array([ref], np.int32), start_ms, end_ms, ALL_COLUMNS)
+    found = []
+    for part in parts:
+        columns = [column.tolist() for column in part.rows.columns().values()]
+        found += [row for owner, *row in zip(part.refs.tolist(), *columns, strict=True) if owner == ref]
+    return sorted(map(tuple, found))
+
+
+def expected_rows(samples: list[tuple[int, float]], resolution_ms: int) -> list[tuple[object, ...]]:
+    block = roll_up(chunk({0: samples}).samples, resolution_ms)
+    return list(zip(*(column.tolist() for column in block.rows.columns().values()), strict=True))
+
+
+FIVE_MS, HOUR_MS = RESOLUTIONS_MS["5m"], RESOLUTIONS_MS["1h"]
+FLOOR_MS = START_MS // HOUR_MS * HOUR_MS
 
 
 class StoreSuite:
@@ -417,6 +461,104 @@ class StoreSuite:
         with pytest.raises(StorageError, match="no samples"):
             await store.write(failing)
         assert await read_exemplars(store, [0]) == []
+
+    async def test_rows_of_tiers_are_read_back_with_the_columns_asked_for(self, stores: Stores) -> None:
+        store = await stores()
+        assert await store.load_tier_state() == TierState()
+        samples = {ref: [(FLOOR_MS + k * 100_000 + ref, float(k % 5 * ref)) for k in range(1, 80)] for ref in range(3)}
+        await store.write(batch(samples, series=records("a", "b", "c")))
+        watermark = Watermark(upto_ms=FLOOR_MS, next_ms=FLOOR_MS + 3 * HOUR_MS, next_ref=2)
+        await store.write_tiers(tier_batch(samples, watermark, foreign=await store.foreign_changes()))
+        store = await stores()
+        assert (await store.load_tier_state()).own == watermark
+        for resolution in (FIVE_MS, HOUR_MS):
+            for ref in range(3):
+                assert await rows(store, resolution, ref) == expected_rows(samples[ref], resolution)
+        inside = await rows(store, FIVE_MS, 1, FLOOR_MS + FIVE_MS, FLOOR_MS + 3 * FIVE_MS)
+        assert [row[0] for row in inside] == [FLOOR_MS + 2 * FIVE_MS, FLOOR_MS + 3 * FIVE_MS]
+        refs = np.array([2, 7, 0], np.int32)
+        parts = await store.read_tier(HOUR_MS, refs, 0, 2**52, TierColumn.SUM | TierColumn.STALE)
+        for part in parts:
+            assert {name for name, column in part.rows.columns().items() if len(column)} == {"ends_ms", "sums", "stale"}
+        assert {0, 2} <= {ref for part in parts for ref in part.refs.tolist()}
+        assert await rows(store, HOUR_MS, 7) == []
+
+    async def test_every_bit_of_a_row_survives(self, stores: Stores) -> None:
+        store = await stores()
+        samples = {
+            0: [(FLOOR_MS + 1, math.inf), (FLOOR_MS + 2, -0.0), (FLOOR_MS + FIVE_MS + 1, math.nan), (FLOOR_MS + 2 * FIVE_MS, STALE_NAN)]
+        }
+        samples[0].append((FLOOR_MS + 2 * FIVE_MS + 1, STALE_NAN))
+        await store.write(batch(samples, series=records("a")))
+        await store.write_tiers(tier_batch(samples, Watermark.at(FLOOR_MS + HOUR_MS), foreign=await store.foreign_changes()))
+        assert str(await rows(store, FIVE_MS, 0)) == str(expected_rows(samples[0], FIVE_MS))
+
+    async def test_rows_are_replaced_in_the_times_that_are_named(self, stores: Stores) -> None:
+        store = await stores()
+        samples = {ref: [(FLOOR_MS + k * 600_000, 1.0 + ref) for k in range(1, 19)] for ref in range(2)}
+        await store.write(batch(samples, series=records("a", "b")))
+        watermark = Watermark.at(FLOOR_MS + 3 * HOUR_MS)
+        await store.write_tiers(tier_batch(samples, watermark, foreign=await store.foreign_changes()))
+        changed = {0: [(FLOOR_MS + HOUR_MS + 1, 9.0)]}
+        again = marks((0, FLOOR_MS + HOUR_MS, FLOOR_MS + 2 * HOUR_MS))
+        for _ in range(2):
+            await store.write_tiers(tier_batch(changed, watermark, foreign=await store.foreign_changes(), replaced=again))
+        kept = [(ts, value) for ts, value in samples[0] if not FLOOR_MS + HOUR_MS < ts <= FLOOR_MS + 2 * HOUR_MS]
+        for resolution in (FIVE_MS, HOUR_MS):
+            assert await rows(store, resolution, 0) == expected_rows(sorted(kept + changed[0]), resolution)
+            assert await rows(store, resolution, 1) == expected_rows(samples[1], resolution)
+
+    async def test_marks_are_kept_with_the_flush_until_they_are_done(self, stores: Stores) -> None:
+        store = await stores()
+        given = marks((1, FLOOR_MS + 5, FLOOR_MS + 7), (0, FLOOR_MS, FLOOR_MS + 1), (1, FLOOR_MS + 5, FLOOR_MS + 8))
+        await store.write(replace(batch({0: [(START_MS, 1.0)]}, series=records("a", "b")), marks=lambda: given))
+        store = await stores()
+        found = await store.load_marks(None)
+        assert sorted(zip(found.refs.tolist(), found.start_ms.tolist(), found.end_ms.tolist(), strict=True)) == [
+            (0, FLOOR_MS, FLOOR_MS + 1),
+            (1, FLOOR_MS + 5, FLOOR_MS + 7),
+            (1, FLOOR_MS + 5, FLOOR_MS + 8),
+        ]
+        assert (await store.load_marks(1)).refs.tolist() == [0]
+        done = marks((1, FLOOR_MS + 5, FLOOR_MS + 7), (0, FLOOR_MS, FLOOR_MS + 1))
+        await store.write_tiers(tier_batch({}, Watermark.at(FLOOR_MS), foreign=await store.foreign_changes(), done=done))
+        left = await store.load_marks(None)
+        assert (left.refs.tolist(), left.end_ms.tolist()) == ([1], [FLOOR_MS + 8])
+
+    async def test_a_deletion_takes_the_rows_of_all_buckets_it_touches(self, stores: Stores) -> None:
+        store = await stores()
+        samples = {ref: [(FLOOR_MS + k * 100_000, 1.0) for k in range(1, 150)] for ref in range(2)}
+        await store.write(batch(samples, series=records("a", "b")))
+        await store.write_tiers(tier_batch(samples, Watermark.at(FLOOR_MS + 5 * HOUR_MS), foreign=await store.foreign_changes()))
+        start, end = FLOOR_MS + HOUR_MS + 400_000, FLOOR_MS + 3 * HOUR_MS
+        await store.delete_samples([Deletion(refs=np.array([0], np.int32), start_ms=start, end_ms=end)])
+        for resolution in (FIVE_MS, HOUR_MS):
+            whole = expected_rows(samples[0], resolution)
+            ends = [row[0] for row in whole if isinstance(row[0], int) and (row[0] <= start or row[0] - resolution >= end)]
+            assert [row[0] for row in await rows(store, resolution, 0)] == ends
+            assert await rows(store, resolution, 1) == expected_rows(samples[1], resolution)
+        left = await store.load_marks(None)
+        assert list(zip(left.refs.tolist(), left.start_ms.tolist(), left.end_ms.tolist(), strict=True)) == [(0, FLOOR_MS + HOUR_MS, start)]
+
+    async def test_series_whose_samples_are_gone_keep_the_times_of_their_rows(self, stores: Stores) -> None:
+        store = await stores()
+        old, new = FLOOR_MS - 40 * DAY_MS, FLOOR_MS
+        await store.write(batch({0: [(old + 1, 1.0), (new + 1, 2.0)]}, series=records("a")))
+        await store.write_tiers(tier_batch({0: [(old + 1, 1.0)]}, Watermark.at(new), foreign=await store.foreign_changes()))
+        await store.delete_before(new - 10 * DAY_MS)
+        await store.delete_samples([Deletion(refs=np.array([0], np.int32), start_ms=new, end_ms=new + HOUR_MS)])
+        assert [(s.min_time_ms, s.max_time_ms) for s in await loaded(store)] == [(old + 1, old + 1)]
+        assert len(await rows(store, HOUR_MS, 0)) == 1
+
+    async def test_each_tier_is_forgotten_by_its_own_retention(self, stores: Stores) -> None:
+        store = await stores()
+        old, new = FLOOR_MS - 100 * DAY_MS, FLOOR_MS
+        samples = {0: [(old, 1.0), (new, 2.0)]}
+        await store.write(batch(samples, series=records("a")))
+        await store.write_tiers(tier_batch(samples, Watermark.at(new), foreign=await store.foreign_changes()))
+        await store.delete_tier_before(FIVE_MS, new - 50 * DAY_MS)
+        assert [row[0] for row in await rows(store, FIVE_MS, 0)] == [new]
+        assert [row[0] for row in await rows(store, HOUR_MS, 0)] == [old, new]
 
     async def test_closing_twice_is_once(self, stores: Stores) -> None:
         store = await stores()

@@ -8,7 +8,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 import pytest
 
 from promlike.errors import StorageError, StorageUnavailable
-from promlike.storage.duckdb import write
+from promlike.storage.duckdb import rows
 from promlike.storage.duckdb.migrations import MIGRATIONS, Migration, migrate, schema_version
 from promlike.storage.duckdb.schema import FIRST_TABLES
 from promlike.storage.duckdb.store import DuckDBStore
@@ -113,10 +113,10 @@ def test_a_statement_that_fails_is_not_hidden_by_what_follows() -> None:
         for _ in range(2):
             connection.execute("BEGIN")
             with pytest.raises(duckdb.Error, match="gone wrong"):
-                write.insert(connection, pa.table({"a": [1]}), "SELECT error('gone wrong') FROM incoming")
+                rows.insert(connection, pa.table({"a": [1]}), "SELECT error('gone wrong') FROM incoming")
             connection.execute("ROLLBACK")
         connection.execute("BEGIN")
-        write.insert(connection, pa.table({"a": [7]}), "CREATE TABLE kept AS SELECT a FROM incoming")
+        rows.insert(connection, pa.table({"a": [7]}), "CREATE TABLE kept AS SELECT a FROM incoming")
         connection.execute("COMMIT")
         assert connection.execute("SELECT a FROM kept").fetchall() == [(7,)]
 

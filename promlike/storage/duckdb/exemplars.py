@@ -5,8 +5,8 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 
 from promlike.model.blocks import Int32
 from promlike.model.exemplars import Exemplars
-from promlike.storage.duckdb.read import column_array, registered
-from promlike.storage.duckdb.write import insert
+from promlike.storage.duckdb.read import column_array
+from promlike.storage.duckdb.rows import insert, registered
 
 
 def write_exemplars(connection: duckdb.DuckDBPyConnection, exemplars: Exemplars) -> None:

@@ -1,7 +1,6 @@
 """Reading from DuckDB: rows as Arrow columns, arranged by a kernel."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -11,12 +10,9 @@ from numpy.typing import NDArray
 
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.arrange import arrange
+from promlike.storage.duckdb.rows import wanted
 from promlike.storage.label_columns import LabelColumns, read_labels
 from promlike.storage.store import NEVER_FIRST_MS, NEVER_LAST_MS, Metadata, StoredSeries, StoreStats, WalPosition
-
-DENSE = 4
-"""When the asked refs span at most so many times their number, all series of the span are read and the others left out here: comparing with
-two bounds is much cheaper than a join."""
 
 SERIES_AT_ONCE = 50_000
 """Series whose labels stand in memory together while they are loaded."""
@@ -26,8 +22,8 @@ def read_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int, 
     """See `Store.read`."""
     if not len(refs) or start_ms >= end_ms:
         return SampleBlock.empty(len(refs))
-    with _wanted(cursor, refs) as which:
-        query = f"SELECT series_id, ts, value FROM samples {which} AND ts > $start AND ts <= $end"
+    with wanted(cursor, refs) as chosen:
+        query = f"SELECT series_id, ts, value FROM samples {chosen} AND ts > $start AND ts <= $end"
         table = cursor.sql(query, params={"start": start_ms, "end": end_ms}).to_arrow_table()
     ids, ts_ms, values = (column_array(column) for column in table.columns)
     return arrange(refs, ids, ts_ms, values)
@@ -37,8 +33,8 @@ def count_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int,
     """See `Store.count`."""
     if not len(refs):
         return 0
-    with _wanted(cursor, refs) as which:
-        return _integer(cursor.execute(f"SELECT count(*) FROM samples {which} AND ts > $1 AND ts <= $2", [start_ms, end_ms]))
+    with wanted(cursor, refs) as chosen:
+        return _integer(cursor.execute(f"SELECT count(*) FROM samples {chosen} AND ts > $1 AND ts <= $2", [start_ms, end_ms]))
 
 
 def load_series(cursor: duckdb.DuckDBPyConnection) -> Iterator[StoredSeries]:
@@ -80,30 +76,6 @@ def load_stats(cursor: duckdb.DuckDBPyConnection) -> StoreStats:
     samples = _integer(cursor.execute("SELECT count(*) FROM samples"))
     first, last = cursor.execute("SELECT min(min_ts), max(max_ts) FROM series_times").fetchall()[0]
     return StoreStats(series=series, samples=samples, bytes=0, min_time_ms=first, max_time_ms=last)
-
-
-@contextmanager
-def _wanted(cursor: duckdb.DuckDBPyConnection, refs: Int32) -> Iterator[str]:
-    """What follows `FROM samples` to keep at least these refs: their span when it is dense, else a join with them.
-
-    (A join is twice as fast here as `series_id IN (SELECT …)`.)
-    """
-    low, high = int(refs.min()), int(refs.max())
-    if high - low < DENSE * len(refs):
-        yield f"WHERE series_id BETWEEN {low} AND {high}"
-        return
-    with registered(cursor, "wanted", pa.table({"id": pa.array(refs)})):
-        yield "JOIN wanted ON id = series_id WHERE true"
-
-
-@contextmanager
-def registered(cursor: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
-    """Queries inside can read the table under this name."""
-    cursor.register(name, table)
-    try:
-        yield
-    finally:
-        cursor.unregister(name)
 
 
 def column_array(column: pa.ChunkedArray) -> NDArray[Any]:

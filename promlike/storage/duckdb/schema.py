@@ -25,3 +25,27 @@ EXEMPLARS = (
     """,
 )
 """The view `exemplar` is for people, as `sample` is."""
+
+
+_ROLLUP_COLUMNS = """
+    series_id INTEGER NOT NULL, bucket BIGINT NOT NULL, count INTEGER NOT NULL, sum DOUBLE, min DOUBLE, max DOUBLE,
+    first_ts BIGINT NOT NULL, first_value DOUBLE, last_ts BIGINT NOT NULL, last_value DOUBLE, reset_sum DOUBLE, ends_stale BOOLEAN NOT NULL
+"""
+
+ROLLUP_TABLES = (
+    f"CREATE TABLE rollup_5m ({_ROLLUP_COLUMNS})",
+    f"CREATE TABLE rollup_1h ({_ROLLUP_COLUMNS})",
+    "CREATE TABLE rollup_marks (series_id INTEGER NOT NULL, start_ts BIGINT NOT NULL, end_ts BIGINT NOT NULL)",
+    """
+    CREATE VIEW labelled_rollups AS
+        SELECT make_timestamp(bucket * 1000) AS time, resolution, metric, labels, count, sum, min, max, first_value, last_value,
+            last_value - first_value + reset_sum AS increase, series_id
+        FROM (SELECT '5m' AS resolution, * FROM rollup_5m UNION ALL SELECT '1h' AS resolution, * FROM rollup_1h) AS rows
+        JOIN series ON series.id = rows.series_id
+        WHERE count > 0
+    """,
+)
+"""A row of a tier is a bucket of a series: the samples in (bucket - resolution, bucket], `bucket` being Unix time in milliseconds.
+`reset_sum` is what a counter lost by resets inside the bucket. `rollup_marks` tells which times have to be rolled up again. The view
+`labelled_rollups`, for people, shows UTC; its `time` is the end of the bucket.
+"""

@@ -18,7 +18,8 @@ import duckdb
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
-from promlike.storage.duckdb import views, write
+from promlike.model.tiers import TierColumn
+from promlike.storage.duckdb import tiers, views, write
 from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.exemplars import read_exemplars, write_exemplars
@@ -26,6 +27,7 @@ from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
+from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +126,24 @@ class DuckDBStore:
 
     async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
         await self._change("delete samples", lambda connection: write.delete_samples(connection, deletions))
+
+    async def load_tier_state(self) -> TierState:
+        return await self._read("load the state of its rollups", tiers.load_tier_state)
+
+    async def load_marks(self, limit: int | None) -> Marks:
+        return await self._read("load marks", lambda cursor: tiers.load_marks(cursor, limit))
+
+    async def write_tiers(self, batch: TierBatch) -> None:
+        await self._change("write rollups", lambda connection: tiers.write_tiers(connection, batch))
+
+    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[StoredRows]:
+        return await self._read("read rollups", lambda cursor: tiers.read_tier(cursor, resolution_ms, refs, start_ms, end_ms, columns))
+
+    async def delete_tier_before(self, resolution_ms: int, cutoff_ms: int) -> int:
+        deleted = await self._change("delete rollups", lambda connection: tiers.delete_tier_before(connection, resolution_ms, cutoff_ms))
+        if deleted:
+            await self._on_writer("check-point", self._checkpoint)
+        return deleted
 
     async def delete_series(self, refs: Int32) -> None:
         self._books.forget(await self._change("delete series", lambda connection: _forget(connection, refs)))

@@ -10,6 +10,8 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME
+from promlike.storage.duckdb.rows import insert, put_state
+from promlike.storage.duckdb.tiers import forget_deleted, write_marks
 from promlike.storage.store import Deletion, FlushBatch, SampleChunk, SeriesRecord
 
 SERIES_AT_ONCE = 10_000
@@ -28,15 +30,15 @@ def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> Non
         _write_times(connection, pa.concat_tables(times))
     if batch.metadata:
         _write_metadata(connection, batch)
-    _put_state(connection, "wal_segment", batch.position.segment)
-    _put_state(connection, "wal_offset", batch.position.offset)
+    write_marks(connection, batch.marks())
+    put_state(connection, "wal_segment", batch.position.segment)
+    put_state(connection, "wal_offset", batch.position.offset)
 
 
 def delete_before(connection: duckdb.DuckDBPyConnection, cutoff_ms: int) -> int:
     """See `Store.delete_before`."""
     deleted = connection.execute("DELETE FROM samples WHERE ts < $1", [cutoff_ms]).fetchall()[0][0]
     connection.execute("DELETE FROM exemplars WHERE ts < $1", [cutoff_ms])
-    connection.execute("UPDATE series_times SET min_ts = $1 WHERE min_ts < $1", [cutoff_ms])
     return int(deleted)
 
 
@@ -46,6 +48,7 @@ def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[De
         refs, start, end = deletion.refs, deletion.start_ms, deletion.end_ms
         if not len(refs):
             continue
+        forget_deleted(connection, deletion)
         inside = f"ts > {start} AND ts <= {end} AND series_id BETWEEN {refs.min()} AND {refs.max()}"
         ended = f"series_id IN (SELECT id FROM incoming) AND max_ts > {start} AND max_ts <= {end}"
         insert(
@@ -53,8 +56,10 @@ def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[De
             pa.table({"id": pa.array(refs)}),
             f"DELETE FROM samples USING incoming WHERE series_id = id AND {inside}",
             f"DELETE FROM exemplars USING incoming WHERE series_id = id AND {inside}",
-            "CREATE OR REPLACE TEMP TABLE ended AS SELECT series_id, min(ts) AS min_ts, max(ts) AS max_ts FROM samples"
-            f" WHERE series_id IN (SELECT series_id FROM series_times WHERE {ended}) GROUP BY series_id",
+            "CREATE OR REPLACE TEMP TABLE ended AS SELECT series_id, min(first_ts) AS min_ts, max(last_ts) AS max_ts FROM ("
+            "  SELECT series_id, ts AS first_ts, ts AS last_ts FROM samples UNION ALL"
+            "  SELECT series_id, first_ts, last_ts FROM rollup_1h WHERE count > 0"
+            f") WHERE series_id IN (SELECT series_id FROM series_times WHERE {ended}) GROUP BY series_id",
             f"DELETE FROM series_times WHERE {ended}",
             "INSERT INTO series_times SELECT series_id, min_ts, max_ts FROM ended ORDER BY series_id",
             "DROP TABLE ended",
@@ -159,19 +164,3 @@ def _write_metadata(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) ->
         "DELETE FROM metadata WHERE metric IN (SELECT metric FROM incoming)",
         "INSERT INTO metadata SELECT metric, type, help, unit FROM incoming",
     )
-
-
-def _put_state(connection: duckdb.DuckDBPyConnection, key: str, value: int) -> None:
-    connection.execute("DELETE FROM state WHERE key = $1", [key])
-    connection.execute("INSERT INTO state VALUES ($1, $2)", [key, value])
-
-
-def insert(connection: duckdb.DuckDBPyConnection, table: pa.Table, *statements: str) -> None:
-    """Run statements that read `table` under the name `incoming`.
-
-    When one fails the name stays, for the caller's ROLLBACK: taking it back in a transaction that failed would fail too and hide the cause.
-    """
-    connection.register("incoming", table)
-    for statement in statements:
-        connection.execute(statement)
-    connection.unregister("incoming")

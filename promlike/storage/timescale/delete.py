@@ -9,7 +9,12 @@ from promlike.storage.timescale.times import to_time
 LOWER_TIMES = """
 UPDATE writer_series SET max_time = left_over.newest, min_time = CASE WHEN left_over.newest IS NULL THEN NULL ELSE min_time END, flush = $4
 FROM unnest($1::int[]) AS given (id)
-CROSS JOIN LATERAL (SELECT max(ts) AS newest FROM samples WHERE samples.series_id = given.id) AS left_over
+CROSS JOIN LATERAL (
+    SELECT greatest(
+        (SELECT max(ts) FROM samples WHERE samples.series_id = given.id),
+        (SELECT max(last_time) FROM rollup_1h WHERE rollup_1h.series_id = given.id AND count > 0)
+    ) AS newest
+) AS left_over
 WHERE series_id = given.id AND max_time > $2 AND max_time <= $3
 """
 VACUUM_S = 3600.0

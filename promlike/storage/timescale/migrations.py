@@ -15,6 +15,7 @@ from promlike.storage.timescale.version1 import first_tables
 from promlike.storage.timescale.version2 import series_of_several_writers
 from promlike.storage.timescale.version3 import views_for_people
 from promlike.storage.timescale.version4 import functions_for_people
+from promlike.storage.timescale.version7 import rollup_tiers
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=4, name="functions for people", statements=functions_for_people),
     Migration(version=5, name="exemplars", statements=exemplar_tables),
     Migration(version=6, name="how many samples each day has", statements=lambda timescale: days.TABLES),
+    Migration(version=7, name="rollup tiers", statements=rollup_tiers),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

@@ -1,4 +1,4 @@
-"""Days of samples as partitions, on a PostgreSQL without TimescaleDB. A day is dropped as a whole when retention ends it."""
+"""Days of rows as partitions, on a PostgreSQL without TimescaleDB. A partition is dropped as a whole when retention ends it."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -11,26 +11,26 @@ DAY_MS = 86_400_000
 EPOCH = date(1970, 1, 1)
 
 
-async def make_partitions(connection: Any, table: str, ts_ms: Int64) -> None:
-    """Make the partitions of `table` that samples of these times (int64[N]) belong to.
+async def make_partitions(connection: Any, table: str, ts_ms: Int64, *, days: int = 1) -> None:
+    """Make the partitions of `table`, each of so many days, that rows of these times (int64[N]) belong to.
 
     Attached instead of created in their place, because that would keep readers of all partitions out.
     """
-    for day in np.unique(ts_ms // DAY_MS).tolist():
-        first = EPOCH + timedelta(days=day)
+    for number in np.unique(ts_ms // (DAY_MS * days)).tolist():
+        first = EPOCH + timedelta(days=number * days)
         name = f"{table}_{first:%Y%m%d}"
         if await connection.fetchval("SELECT to_regclass(quote_ident(current_schema()) || $1) IS NULL", f".{name}"):
             await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES)")
-            bounds = f"FROM ('{first} 00:00+00') TO ('{first + timedelta(days=1)} 00:00+00')"
+            bounds = f"FROM ('{first} 00:00+00') TO ('{first + timedelta(days=days)} 00:00+00')"
             await connection.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {bounds}")
 
 
-async def drop_partitions(connection: Any, table: str, cutoff_ms: int) -> None:
-    """Drop the days of `table` that end at or before a time."""
+async def drop_partitions(connection: Any, table: str, cutoff_ms: int, *, days: int = 1) -> None:
+    """Drop the partitions of `table`, each of so many days, that end at or before a time."""
     names = await connection.fetch(
         "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = $1::regclass ORDER BY relname", table
     )
-    last = EPOCH + timedelta(days=cutoff_ms // DAY_MS - 1)
+    last = EPOCH + timedelta(days=cutoff_ms // DAY_MS - days)
     for row in names:
         name = row["relname"]
         if name <= f"{table}_{last:%Y%m%d}":

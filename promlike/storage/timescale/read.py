@@ -18,14 +18,14 @@ DENSE = 4
 async def read_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int) -> SampleBlock:
     """Samples of `ids int32[S]`, S > 0, some of which may be NO_ID; see `Store.read`."""
     # Binary COPY hands over rows as one stream of bytes, so no Python object is made for a row.
-    query = f"SELECT ts, series_id, value FROM samples WHERE {_wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
+    query = f"SELECT ts, series_id, value FROM samples WHERE {wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
     stream = await copy_bytes(connection, query, to_time(start_ms), to_time(end_ms))
     return await asyncio.to_thread(_block, ids, stream)
 
 
 async def count_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int) -> int:
     """See `Store.count`."""
-    query = f"SELECT count(*) FROM samples WHERE {_wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
+    query = f"SELECT count(*) FROM samples WHERE {wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
     return int(await connection.fetchval(query, to_time(start_ms), to_time(end_ms)))
 
 
@@ -53,7 +53,7 @@ def _block(ids: Int32, stream: bytes) -> SampleBlock:
     return arrange(np.arange(len(ids), dtype=np.int32), rows_of(ids, found), ts_ms, values)
 
 
-def _wanted(ids: Int32) -> str:
+def wanted(ids: Int32) -> str:
     """A condition that keeps at least these series (int32[S], S > 0): two bounds where they are dense, which is cheaper, else the list."""
     low, high = int(ids.min()), int(ids.max())
     span = f"series_id BETWEEN {low} AND {high}"

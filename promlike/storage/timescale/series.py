@@ -88,6 +88,12 @@ async def write_times(connection: Any, writer: int, flush: int, times: Sequence[
 
 async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int32) -> list[str]:
     """See `Store.delete_series`: this writer has these series no more, and what no writer has is dropped; the metrics of what was."""
+    await connection.execute(
+        "DELETE FROM rollup_marks USING writer_series AS gone WHERE gone.writer = $1 AND ref = ANY($2::int[])"
+        " AND rollup_marks.writer = gone.writer AND rollup_marks.series_id = gone.series_id",
+        writer,
+        refs.tolist(),
+    )
     query = "DELETE FROM writer_series WHERE writer = $1 AND ref = ANY($2::int[]) RETURNING series_id"
     found = [row["series_id"] for row in await connection.fetch(query, writer, refs.tolist())]
     rows = await connection.fetch(f"WITH gone AS ({DROP_UNUSED} RETURNING metric) SELECT DISTINCT metric FROM gone", found)

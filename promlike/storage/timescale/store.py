@@ -11,10 +11,12 @@ from promlike.cache.shared import SharedCache
 from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
+from promlike.model.tiers import TierColumn
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
-from promlike.storage.timescale import days, delete, exemplars, load, metadata, partitions, read, series, views, write, writers
+from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
+from promlike.storage.timescale import days, delete, exemplars, load, metadata, partitions, read, series, tiers, views, write, writers
 from promlike.storage.timescale.connection import Database
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
@@ -113,6 +115,7 @@ class TimescaleStore:
             times += await write.write_late(connection, features, ids, late)
             await series.write_times(connection, writer, flush, times)
             await exemplars.write_exemplars(connection, ids, batch.exemplars)
+            await tiers.write_marks(connection, writer, ids, batch.marks())
             await writers.write_position(connection, writer, batch.position)
         self._own.committed(flush)
         self._books.known |= growth
@@ -159,6 +162,32 @@ class TimescaleStore:
             await self._delete(connection, flush, deletions)
         self._own.committed(flush)
         self._own.committed(flush)
+
+    async def load_tier_state(self) -> TierState:
+        async with self._database.connection("load the state of rollups") as connection:
+            return await tiers.load_tier_state(connection, self._writer)
+
+    async def load_marks(self, limit: int | None) -> Marks:
+        async with self._database.connection("load marks") as connection:
+            return await tiers.load_marks(connection, self._writer, limit)
+
+    async def write_tiers(self, batch: TierBatch) -> None:
+        async with self._database.transaction("write rollups") as connection:
+            flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            tiers.check_unchanged(batch.foreign, self._own.foreign(flush - 1))
+            await tiers.write_tiers(connection, self.features, self._writer, self._ids, batch)
+        self._own.committed(flush)
+
+    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[StoredRows]:
+        return await tiers.read_tier(self._database, self._ids, resolution_ms, refs, start_ms, end_ms, columns)
+
+    async def delete_tier_before(self, resolution_ms: int, cutoff_ms: int) -> int:
+        """As `delete_before`: returns -1."""
+        async with self._database.transaction("delete rollups") as connection:
+            flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
+            await tiers.delete_tier_before(connection, self.features, resolution_ms, cutoff_ms)
+        self._own.committed(flush)
+        return -1
 
     async def delete_series(self, refs: Int32) -> None:
         async with self._database.transaction("delete series") as connection:
@@ -209,4 +238,6 @@ class TimescaleStore:
     async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion]) -> None:
         for each in deletions:
             ids = self._ids.ids_of(each.refs)
+            if (ids >= 0).any():
+                await tiers.forget_deleted(connection, self._writer, ids[ids >= 0], each.start_ms, each.end_ms)
             await delete.delete_samples(connection, flush, ids[ids >= 0], each.start_ms, each.end_ms)

@@ -1,0 +1,194 @@
+"""Keeping the rollup tiers: rolling up what became old enough, and again where samples came late.
+
+Everything happens in portions of about PORTION_SAMPLES, each one transaction of the store, between which flushes get their turn. What was
+stored before there were tiers is rolled up the same way, the oldest first, because that is what retention takes first.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import numpy as np
+
+from promlike.errors import StorageError
+from promlike.model.blocks import Int32, SampleBlock
+from promlike.model.tiers import COARSEST_MS, RESOLUTIONS_MS, ceil_ms, floor_ms
+from promlike.storage.counters import StorageCounters
+from promlike.storage.flush import Flusher
+from promlike.storage.head import MAX_TIME, Head
+from promlike.storage.raw_reader import RawReader
+from promlike.storage.retention import Retention
+from promlike.storage.roll_up import roll_up
+from promlike.storage.store import Store
+from promlike.storage.tier_marks import by_day, within_budget
+from promlike.storage.tiers import Marks, TierBatch, TierProgress, Watermark
+from promlike.storage.tombstones import Tombstones
+
+log = logging.getLogger(__name__)
+
+PORTION_SAMPLES = 2_000_000
+"""So many samples are read at once: 32 MB, and about a tenth of a second of a core."""
+FIRST_SERIES = 256
+"""Series of the first portion, before it is known how many samples they have."""
+MOST_MARKS = 4096
+MARKED_DAYS = 64
+"""So many days of single series are rolled up again in one portion."""
+GRACE_MS = 300_000
+"""Time that samples have to arrive before their bucket is rolled up for the first time."""
+INTERVAL_S = 60.0
+NO_REFS: Int32 = np.empty(0, np.int32)
+
+
+class Roller:
+    """Owns the watermark of the tiers."""
+
+    def __init__(
+        self,
+        head: Head,
+        store: Store,
+        flusher: Flusher,
+        raw: RawReader,
+        tombstones: Tombstones,
+        progress: TierProgress,
+        counters: StorageCounters,
+        retention: Retention,
+    ) -> None:
+        self._head = head
+        self._store = store
+        self._flusher = flusher
+        self._raw = raw
+        self._tombstones = tombstones
+        self._progress = progress
+        self._counters = counters
+        self._retention = retention
+        self._series_at_once = FIRST_SERIES
+        self._span_ms = COARSEST_MS
+
+    async def load(self) -> None:
+        """Learn from the store how far its tiers reach, and where they are wrong. Raises StorageError."""
+        self._progress.loaded(await self._store.load_tier_state())
+        marks = await self._store.load_marks(None)
+        self._head.note_late(marks.refs, marks.start_ms + 1)
+
+    async def run(self) -> None:
+        """Roll up at every interval; a store that is away is asked again next time."""
+        while True:
+            try:
+                await self.roll_up()
+            except StorageError as error:
+                self._counters.rollup_failures += 1
+                log.warning("rolling up failed, next attempt in %.0f s: %s", INTERVAL_S, error)
+            await asyncio.sleep(INTERVAL_S)
+
+    async def roll_up(self) -> None:
+        """Do all that is to be done now. Raises StorageError."""
+        async with self._flusher.paused():
+            self._progress.loaded(await self._store.load_tier_state())
+        await self._in_portions(self._advance)
+        await self._in_portions(self._correct)
+
+    async def _in_portions(self, portion: Callable[[], Awaitable[bool]]) -> None:
+        """Call it until it says that nothing is left. Between two calls others get as much time as one took, up to a second."""
+        more = True
+        while more:
+            started = time.monotonic()
+            async with self._flusher.paused():
+                more = await portion()
+            seconds = time.monotonic() - started
+            self._counters.rollup_seconds += seconds
+            if more:
+                await asyncio.sleep(min(seconds, 1.0))
+
+    async def _advance(self) -> bool:
+        """Roll up the next part of the oldest samples that were not yet; whether there are more."""
+        watermark = self._progress.watermark or self._beginning()
+        limit = floor_ms(self._flusher.complete_ms - GRACE_MS, COARSEST_MS)
+        if watermark is None or watermark.upto_ms >= limit:
+            return False
+        if watermark.next_ms == watermark.upto_ms:
+            watermark = Watermark(upto_ms=watermark.upto_ms, next_ms=min(limit, watermark.upto_ms + self._span_ms), next_ref=0)
+        refs, last = self._next_series(watermark)
+        times = np.full(len(refs), watermark.upto_ms, np.int64), np.full(len(refs), watermark.next_ms, np.int64)
+        foreign = await self._store.foreign_changes()
+        samples = await self._raw.read(refs, *times)
+        reached = Watermark.at(watermark.next_ms) if last else replace(watermark, next_ref=int(refs[-1]) + 1)
+        await self._write(refs, samples, reached, foreign, replaced=Marks(refs=refs, start_ms=times[0], end_ms=times[1]))
+        self._adapt(len(refs), samples.count, whole=last and watermark.next_ref == 0)
+        return reached.upto_ms < limit
+
+    def _beginning(self) -> Watermark | None:
+        """Where there is nothing to roll up before; None without samples."""
+        first_ms = int(self._head.first_ms[: self._head.series].min(initial=MAX_TIME))
+        return (
+            None
+            if first_ms == MAX_TIME
+            else Watermark.at(floor_ms(max(first_ms, self._retention.oldest_row_ms(COARSEST_MS)) - 1, COARSEST_MS))
+        )
+
+    def _next_series(self, watermark: Watermark) -> tuple[Int32, bool]:
+        """The series whose turn it is in the part of time that is being rolled up, and whether they are the last."""
+        low, high = watermark.next_ref, self._head.series
+        there = (self._head.first_ms[low:high] <= watermark.next_ms) & (self._head.last_ms[low:high] > watermark.upto_ms)
+        refs = (low + np.flatnonzero(there)).astype(np.int32)
+        return refs[: self._series_at_once], len(refs) <= self._series_at_once
+
+    def _adapt(self, series: int, samples: int, *, whole: bool) -> None:
+        """Let the next portion have as many samples as it should."""
+        factor = PORTION_SAMPLES / max(samples, 1)
+        self._series_at_once = max(int(max(series, FIRST_SERIES) * min(factor, 4.0)), 1)
+        if whole:
+            self._span_ms = floor_ms(int(min(self._span_ms * min(factor, 2.0), 2.0**42)), COARSEST_MS)
+        self._span_ms = max(self._span_ms, COARSEST_MS)
+
+    async def _correct(self) -> bool:
+        """Roll up again what marks name; whether there may be more."""
+        marks = within_budget(await self._store.load_marks(MOST_MARKS), MARKED_DAYS)
+        watermark = self._progress.watermark
+        if not len(marks) or watermark is None:
+            self._settle()
+            return False
+        foreign = await self._store.foreign_changes()
+        oldest = ceil_ms(self._retention.oldest_ms(), COARSEST_MS)
+        for part in by_day(marks, COARSEST_MS):
+            start, end = np.maximum(part.start_ms, oldest), np.minimum(part.end_ms, watermark.of(part.refs))
+            rows = np.flatnonzero(end > start)
+            again = Marks(refs=part.refs[rows], start_ms=start[rows], end_ms=end[rows])
+            samples = await self._raw.read(again.refs, again.start_ms, again.end_ms)
+            await self._write(again.refs, samples, watermark, foreign, replaced=again)
+        await self._write(NO_REFS, SampleBlock.empty(), watermark, foreign, done=marks)
+        self._counters.rollup_marks += len(marks)
+        return True
+
+    def _settle(self) -> None:
+        """Nothing in the tiers is wrong, except where samples wait for the next flush, or deletions do."""
+        self._head.settle_late()
+        for deletion in self._tombstones.current:
+            self._head.note_late(deletion.refs, np.full(len(deletion.refs), deletion.start_ms + 1))
+
+    async def _write(
+        self,
+        refs: Int32,
+        samples: SampleBlock,
+        watermark: Watermark,
+        foreign: int,
+        *,
+        replaced: Marks | None = None,
+        done: Marks | None = None,
+    ) -> None:
+        blocks = await asyncio.to_thread(lambda: [roll_up(samples, resolution) for resolution in RESOLUTIONS_MS.values()])
+        self._progress.attempt(watermark)
+        await self._store.write_tiers(
+            TierBatch(
+                refs=refs,
+                blocks=blocks,
+                watermark=watermark,
+                replaced=replaced or Marks.none(),
+                done=done or Marks.none(),
+                foreign=foreign,
+            )
+        )
+        self._progress.reached(watermark)
+        self._counters.rollup_samples += samples.count
+        self._counters.rollup_rows += sum(block.rows.count for block in blocks)

@@ -1,0 +1,132 @@
+"""What storage and stores tell each other about rollup tiers: how far they reach, what has to be done again, what is written and read.
+
+Axis letters: S series, B rows, M marks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from promlike.model.blocks import Int32, Int64
+from promlike.model.tiers import TierBlock, TierRows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """How far the samples of a data folder are rolled up: all series up to `upto_ms`, those with refs below `next_ref` up to `next_ms`.
+
+    Both times are multiples of the coarsest resolution. Every bucket up to there is in the tiers, except for what `Marks` name.
+    """
+
+    upto_ms: int
+    next_ms: int
+    next_ref: int
+
+    @classmethod
+    def at(cls, upto_ms: int) -> "Watermark":
+        return cls(upto_ms=upto_ms, next_ms=upto_ms, next_ref=0)
+
+    def of(self, refs: Int32) -> Int64:
+        """int64[S]: how far each series is rolled up."""
+        return np.where(refs < self.next_ref, self.next_ms, self.upto_ms).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Marks:
+    """Times in which samples of series came, or went, after they were rolled up: (start_ms, end_ms] of series `refs int32[M]`."""
+
+    refs: Int32
+    start_ms: Int64
+    end_ms: Int64
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def take(self, rows: Int64 | slice) -> "Marks":
+        return Marks(refs=self.refs[rows], start_ms=self.start_ms[rows], end_ms=self.end_ms[rows])
+
+    @classmethod
+    def none(cls) -> "Marks":
+        return cls(refs=np.empty(0, np.int32), start_ms=np.empty(0, np.int64), end_ms=np.empty(0, np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Marks"]) -> "Marks":
+        if not parts:
+            return cls.none()
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("refs", "start_ms", "end_ms"))
+        return cls(**dict(zip(("refs", "start_ms", "end_ms"), columns, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TierBatch:
+    """Rows that a store is to keep, all or nothing, together with what they mean.
+
+    `blocks` hold the rows of the series `refs int32[S]`, one block a tier. `replaced`: rows of buckets that end in these times (multiples
+    of the coarsest resolution) are forgotten first. `done` are marks, as `Store.load_marks` gave them, that need no attention any more.
+    `foreign` is what `Store.foreign_changes` said before the samples were read: when others have written since, the store refuses the rows.
+    """
+
+    refs: Int32
+    blocks: Sequence[TierBlock]
+    watermark: Watermark
+    replaced: Marks
+    done: Marks
+    foreign: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierState:
+    """How far the tiers of a store reach: with the samples of this data folder (None: nothing was rolled up yet), and with those of all
+    others that write into the same database (None: there are no others).
+    """
+
+    own: Watermark | None = None
+    others_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredRows:
+    """Rows as a store finds them: `refs int32[B]` tells whose each is."""
+
+    refs: Int32
+    rows: TierRows
+
+
+class TierProgress:
+    """The state of the tiers as this process knows it. Written on the event loop's thread."""
+
+    __slots__ = ("_attempted", "_state")
+
+    def __init__(self) -> None:
+        self._state = TierState()
+        self._attempted: Watermark | None = None
+
+    @property
+    def watermark(self) -> Watermark | None:
+        """How far the tiers reach for sure."""
+        return self._state.own
+
+    @property
+    def marking(self) -> Watermark | None:
+        """How far they may reach: further, when it is not known whether the store took the last rows. Older samples are to be marked."""
+        return self._attempted
+
+    def loaded(self, state: TierState) -> None:
+        """What the store says."""
+        self._state, self._attempted = state, state.own
+
+    def attempt(self, watermark: Watermark) -> None:
+        """Rows up to there are about to be written."""
+        self._attempted = watermark
+
+    def reached(self, watermark: Watermark) -> None:
+        """They are in the store."""
+        self._state = replace(self._state, own=watermark)
+
+    def rolled_up_ms(self, refs: Int32) -> Int64 | None:
+        """int64[S]: up to when the tiers have everything that was stored of each series, marks aside; None before anything is rolled up."""
+        own, others_ms = self._state.own, self._state.others_ms
+        if own is None:
+            return None
+        return own.of(refs) if others_ms is None else np.minimum(own.of(refs), others_ms)
