@@ -59,7 +59,13 @@ async def test_more_metrics_than_views_are_kept_are_left_to_the_view_of_all(
     await store.write(batch(series=[record(ref, f"metric_{ref}") for ref in range(5)]))
     await refresh(store)
     assert await database.views() == {"metric_0", "metric_1", "metric_2"}
-    assert "2 metrics get no view of their own" in caplog.text
+    await store.write(batch(series=[record(5, "metric_5"), record(0, "metric_0", job="a")], position=(1, 16)))
+    await refresh(store)
+    assert await database.views() == {"metric_0", "metric_1", "metric_2"}
+    assert (await database.columns("metric_0"))[4:] == ["job"]
+    assert [entry.message for entry in caplog.records if entry.levelname == "WARNING"] == [
+        "2 metrics get no view, there are 3 already; the view `sample` has their samples"
+    ]
 
 
 async def test_a_filter_on_labels_and_time_reads_the_parts_of_the_file_that_have_them_alone(database: SqlDatabase) -> None:

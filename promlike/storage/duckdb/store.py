@@ -53,7 +53,7 @@ class DuckDBStore:
         self._broken = False
         self._closed = False
         self._books = LabelBooks()
-        self._views_compared = False
+        self._views_compared = self._views_full = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duckdb-write")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="duckdb-read")
 
@@ -152,6 +152,10 @@ class DuckDBStore:
         if not self._views_compared:
             await self._change("compare its views", views.note_differences)
             self._views_compared = True
+        if beyond := await self._change("count views", views.drop_beyond_limit):
+            level = logging.DEBUG if self._views_full else logging.WARNING
+            log.log(level, "%d metrics get no view, there are %d already; the view `sample` has their samples", beyond, views.MAX_VIEWS)
+            self._views_full = True
         return await self._change("make views", views.refresh_views)
 
     async def clean(self) -> None:

@@ -1,6 +1,5 @@
 """Views and macros of the DuckDB store for people who write SQL."""
 
-import logging
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
@@ -8,8 +7,6 @@ import duckdb
 
 from promlike.model.blocks import Int32
 from promlike.storage.metric_views import COLUMNS, LabelNames, MetricView, Naming, candidates, plan_views
-
-log = logging.getLogger(__name__)
 
 NAMING = Naming(max_bytes=0, key=str.lower)
 MAX_VIEWS = 10_000
@@ -76,12 +73,22 @@ def note_differences(connection: duckdb.DuckDBPyConnection) -> None:
     """Remember the metrics without a view and the views that somebody dropped; for the first time after a start."""
     connection.execute(
         "INSERT INTO metric_view_change SELECT metric, list_distinct(flatten(list(json_keys(labels)))) FROM series"
-        f" WHERE metric <> '' AND metric NOT IN (SELECT metric FROM metric_view) GROUP BY metric ORDER BY metric LIMIT {MAX_VIEWS}"
+        " WHERE metric <> '' AND metric NOT IN (SELECT metric FROM metric_view) GROUP BY metric"
     )
     connection.execute(
         "INSERT INTO metric_view_change SELECT metric, labels FROM metric_view WHERE view_name NOT IN"
         " (SELECT view_name FROM duckdb_views() WHERE schema_name = 'metric')"
     )
+
+
+def drop_beyond_limit(connection: duckdb.DuckDBPyConnection) -> int:
+    """Forget new metrics once there are as many views as there may be; how many metrics that were."""
+    if _room(connection):
+        return 0
+    beyond = "FROM metric_view_change WHERE metric NOT IN (SELECT metric FROM metric_view)"
+    count = int(connection.execute(f"SELECT count(DISTINCT metric) {beyond}").fetchall()[0][0])
+    connection.execute(f"DELETE {beyond}")
+    return count
 
 
 def refresh_views(connection: duckdb.DuckDBPyConnection) -> int:
@@ -101,15 +108,18 @@ def refresh_views(connection: duckdb.DuckDBPyConnection) -> int:
         del wanted[metric]
         if view := existing.pop(metric, None):
             connection.execute(f"DROP VIEW IF EXISTS metric.{_quoted(view.name)}")
-    planned = _within_limit(connection, plan_views(wanted, existing, taken, NAMING), existing)
+    planned = plan_views(wanted, existing, taken, NAMING)
+    beyond = {view.metric for view in [view for view in planned if view.metric not in existing][_room(connection) :]}
+    planned = [view for view in planned if view.metric not in beyond]
     for view in planned:
         connection.execute(view_text(view))
     connection.execute("DELETE FROM metric_view WHERE list_contains($1, metric)", [metrics])
     if planned:
         rows = [(view.metric, view.name, list(view.labels), list(view.columns)) for view in planned]
         connection.executemany("INSERT INTO metric_view VALUES ($1, $2, $3, $4)", rows)
-    connection.execute("DELETE FROM metric_view_change WHERE list_contains($1, metric)", [metrics])
-    return len(metrics)
+    settled = [metric for metric in metrics if metric not in beyond]
+    connection.execute("DELETE FROM metric_view_change WHERE list_contains($1, metric)", [settled])
+    return len(settled)
 
 
 def view_text(view: MetricView) -> str:
@@ -139,14 +149,9 @@ def _without_series(connection: duckdb.DuckDBPyConnection, metrics: list[str]) -
     return sorted(set(metrics) - {metric for (metric,) in found})
 
 
-def _within_limit(connection: duckdb.DuckDBPyConnection, planned: list[MetricView], existing: Mapping[str, MetricView]) -> list[MetricView]:
-    """Without the new views that would be more than MAX_VIEWS."""
-    room = MAX_VIEWS - int(connection.execute("SELECT count(*) FROM metric_view").fetchall()[0][0])
-    new = [view.metric for view in planned if view.metric not in existing]
-    left_out = set(new[max(room, 0) :])
-    if left_out:
-        log.warning("%d metrics get no view of their own, there are %d already; query them through `sample`", len(left_out), MAX_VIEWS)
-    return [view for view in planned if view.metric not in left_out]
+def _room(connection: duckdb.DuckDBPyConnection) -> int:
+    """How many more views there may be."""
+    return max(MAX_VIEWS - int(connection.execute("SELECT count(*) FROM metric_view").fetchall()[0][0]), 0)
 
 
 def _pointer(label: str) -> str:

@@ -18,6 +18,9 @@ NAMING = Naming(max_bytes=63, key=str)
 AT_ONCE = 100
 """Metrics whose views are made in one transaction."""
 
+CHANGES_BY_ID = ("ALTER TABLE metric_view_change ADD PRIMARY KEY (id)",)
+"""Version 8 of the schema: the oldest changes are found by index, however many wait."""
+
 LOCK_TIMEOUT = "500ms"
 """How long replacing a view may wait for those who read it, and so keep others from it; then it is put off."""
 
@@ -36,7 +39,7 @@ async def load_books(connection: Any) -> dict[str, LabelNames]:
 async def note_growth(connection: Any, growth: Mapping[str, LabelNames]) -> None:
     """Remember which views are to show more, in the transaction that brings the series. Inserts alone, so it waits for nobody."""
     if growth:
-        rows = [(storable(metric), sorted(map(storable, labels))) for metric, labels in growth.items()]
+        rows = [(storable(metric), sorted(map(storable, labels))) for metric, labels in sorted(growth.items())]
         await connection.copy_records_to_table("metric_view_change", columns=("metric", "labels"), records=rows)
 
 
@@ -51,9 +54,18 @@ async def note_loss(connection: Any, metrics: Iterable[str]) -> list[str]:
 
 
 async def note_unshown(connection: Any, recent: Mapping[str, LabelNames]) -> None:
-    """Remember the metrics of new series whose views do not show all labels although this process believed so."""
-    rows = await connection.fetch("SELECT metric, labels FROM metric_view WHERE metric = ANY($1)", list(map(storable, recent)))
-    shown = {original(row["metric"]): _originals(row["labels"]) for row in rows}
+    """Remember the metrics of new series whose views neither show all labels nor are about to, although this process believed so."""
+    if not recent:
+        return
+    rows = await connection.fetch(
+        "SELECT metric, labels FROM metric_view WHERE metric = ANY($1) UNION ALL"
+        " SELECT metric, labels FROM metric_view_change WHERE metric = ANY($1) AND labels IS NOT NULL",
+        list(map(storable, recent)),
+    )
+    shown: dict[str, LabelNames] = {}
+    for row in rows:
+        metric = original(row["metric"])
+        shown[metric] = shown.get(metric, frozenset()) | _originals(row["labels"])
     missing = {metric: labels for metric, labels in recent.items() if metric and not (metric in shown and labels <= shown[metric])}
     await note_growth(connection, missing)
 
@@ -64,7 +76,8 @@ async def note_differences(connection: Any, schema: str) -> None:
         "INSERT INTO metric_view_change (metric, labels)"
         " SELECT metric, coalesce(array_agg(DISTINCT label) FILTER (WHERE label IS NOT NULL), '{}')"
         " FROM series LEFT JOIN LATERAL jsonb_object_keys(labels) AS label ON true"
-        " WHERE metric <> '' AND metric NOT IN (SELECT metric FROM metric_view) GROUP BY metric"
+        " WHERE metric <> '' AND metric NOT IN (SELECT metric FROM metric_view UNION ALL SELECT metric FROM metric_view_change)"
+        " GROUP BY metric ORDER BY metric"
     )
     await connection.execute(
         "INSERT INTO metric_view_change (metric, labels) SELECT metric, labels FROM metric_view"
@@ -80,14 +93,13 @@ async def note_differences(connection: Any, schema: str) -> None:
 async def refresh_views(connection: Any, schema: str) -> int:
     """Bring the views of the next metrics up to date, inside the caller's transaction; how many metrics those were.
 
+    What is noted of a metric says what to look at, not what to do: doing it twice, or in another order, comes to the same.
+
     A view that somebody reads or that the database refuses to change keeps what the books say of it. The first is tried again later.
     """
     await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"promlike views {schema}")
-    noted = await connection.fetch(
-        "SELECT id, metric, labels FROM metric_view_change WHERE metric IN"
-        f" (SELECT DISTINCT metric FROM metric_view_change ORDER BY metric LIMIT {AT_ONCE})"
-    )
+    noted = await connection.fetch("SELECT id, metric, labels FROM metric_view_change ORDER BY id LIMIT $1", AT_ONCE)
     wanted: dict[str, LabelNames] = {original(row["metric"]): frozenset() for row in noted}
     if not wanted:
         return 0
