@@ -7,7 +7,7 @@ from aiohttp import web
 
 from promlike.api.context import Api
 from promlike.api.encode import encode_samples
-from promlike.api.envelope import Answer, truncated
+from promlike.api.envelope import NOTHING, Answer, to_json, truncated
 from promlike.api.params import MAX_TIME_MS, Params
 from promlike.errors import BadRequest
 from promlike.promql.extract import selectors_of
@@ -19,11 +19,16 @@ OFF_LOOP_FROM = 500
 
 
 async def query_exemplars(api: Api, params: Params, request: web.Request) -> Answer:
-    """Times may be far away: Grafana probes with milliseconds, and takes an error for "exemplars are not supported"."""
+    """Times may be far away: Grafana probes with milliseconds, and takes an error for "exemplars are not supported".
+
+    As in Prometheus, an expression without a selector is answered with 204.
+    """
     start_ms, end_ms = params.bound_ms("start"), params.bound_ms("end")
     if start_ms is not None and end_ms is not None and end_ms < start_ms:
         raise BadRequest("end timestamp must not be before start timestamp")
     matcher_sets = selectors_of(parse(params.text("query"), api.query_options.features))
+    if not matcher_sets:
+        return NOTHING
     first_ms = -MAX_TIME_MS if start_ms is None else start_ms
     found, is_cut = await api.storage.exemplars(matcher_sets, start_ms=first_ms - 1, end_ms=MAX_TIME_MS if end_ms is None else end_ms)
     many = sum(len(series.exemplars) for series in found) > OFF_LOOP_FROM
@@ -32,7 +37,7 @@ async def query_exemplars(api: Api, params: Params, request: web.Request) -> Ans
 
 
 def _encode(found: list[SeriesExemplars]) -> bytes:
-    return orjson.dumps([{"seriesLabels": dict(series.labels), "exemplars": _exemplars(series)} for series in found])
+    return to_json([{"seriesLabels": dict(series.labels), "exemplars": _exemplars(series)} for series in found])
 
 
 def _exemplars(series: SeriesExemplars) -> list[dict[str, orjson.Fragment]]:

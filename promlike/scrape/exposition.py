@@ -4,7 +4,6 @@ The kernel finds lines, series known by their bytes, and the plain numbers. What
 read here and in `series_text.py`.
 """
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from promlike.model.blocks import Float64, Int32, Int64
 from promlike.remote_write.series_table import SeriesTable
 from promlike.scrape import kernels
 from promlike.scrape.kernels import PADDING, Bytes, scan
+from promlike.scrape.numbers import parse_float, parse_milliseconds, parse_seconds
 
 NORMAL_NAN_BITS = np.uint64(0x7FF8000000000001)
 """Every NaN in a text becomes this one, as in Prometheus, so that none is taken for a stale marker."""
@@ -32,7 +32,7 @@ class Exposition:
     """What one pass found: N samples as `which int32[N]`, `ts_ms int64[N]`, `values float64[N]` (see `kernels.scan`).
 
     `unseen int64[K, 3]`: start and end of the bytes of a series not in the table, and its sample. `metadata int64[M, 3]`: HELP, TYPE and
-    UNIT lines and the sample after them, whose content has the hash `metadata_hash`.
+    UNIT lines and the sample after them, whose content has the hash `metadata_hash`. `exemplars int64[X, 3]`: exemplars and their samples.
     """
 
     body: Bytes
@@ -43,6 +43,7 @@ class Exposition:
     unseen: Int64
     metadata: Int64
     metadata_hash: int
+    exemplars: Int64
 
     @property
     def samples(self) -> int:
@@ -73,7 +74,7 @@ def read_exposition(body: bytearray, table: SeriesTable, *, openmetrics: bool) -
     body.extend(bytes(PADDING))
     data = np.frombuffer(body, np.uint8)
     which, ts_ms, values = np.empty(lines, np.int32), np.empty(lines, np.int64), np.empty(lines)
-    spans = np.empty((3 * lines + 1, 4), np.int64)
+    spans = np.empty((4 * lines + 1, 4), np.int64)
     counts = np.zeros(kernels.COUNTS, np.int64)
     arrays = table.arrays
     counts[kernels.ENTRY] = arrays.last
@@ -109,6 +110,7 @@ def read_exposition(body: bytearray, table: SeriesTable, *, openmetrics: bool) -
         unseen=np.ascontiguousarray(spans[kinds == kernels.UNSEEN, 1:]),
         metadata=spans[kinds == kernels.METADATA, 1:],
         metadata_hash=int(counts[kernels.METADATA_HASH]),
+        exemplars=spans[kinds == kernels.EXEMPLAR, 1:],
     )
     _read_numbers(found, spans[(kinds == kernels.VALUE) | (kinds == kernels.TIME)])
     return found
@@ -128,39 +130,6 @@ def _read_numbers(found: Exposition, spans: Int64) -> None:
     nan = np.isnan(found.values)
     if nan.any():
         found.values.view(np.uint64)[nan] = NORMAL_NAN_BITS
-
-
-_DECIMAL = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_SPECIAL = {b"nan": np.nan, b"inf": np.inf, b"+inf": np.inf, b"-inf": -np.inf}
-_SPECIAL |= {name.replace(b"inf", b"infinity"): value for name, value in _SPECIAL.items() if value == value}
-
-
-def parse_float(text: bytes) -> float:
-    """A number as Go's ParseFloat reads it, without the hexadecimal and underscore forms that the format leaves out. Raise ValueError."""
-    if _DECIMAL.fullmatch(text):
-        value = float(text)
-        if value in (np.inf, -np.inf):
-            raise ValueError(f"the number {text.decode()} is out of range")
-        return value
-    special = _SPECIAL.get(text.lower())
-    if special is None:
-        raise ValueError(f"{text.decode(errors='replace')!r} is not a number")
-    return special
-
-
-def parse_milliseconds(text: bytes) -> int:
-    """A timestamp of the Prometheus text format. Raise ValueError."""
-    if not re.fullmatch(rb"[+-]?\d+", text) or not -(2**63) < int(text) < 2**63:
-        raise ValueError(f"{text.decode(errors='replace')!r} is not a timestamp in milliseconds")
-    return int(text)
-
-
-def parse_seconds(text: bytes) -> int:
-    """A timestamp of OpenMetrics, in milliseconds. Raise ValueError."""
-    value = parse_float(text) * 1000.0
-    if not -(2.0**63) < value < 2.0**63:
-        raise ValueError(f"{text.decode()!r} is not a timestamp in seconds")
-    return int(value)
 
 
 def _error(data: Bytes, size: int, at: int, problem: str, samples: int) -> ExpositionError:

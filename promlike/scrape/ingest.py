@@ -9,7 +9,10 @@ import numpy as np
 from promlike.config.scrape import ScrapeConfig
 from promlike.errors import PromlikeError, SampleRejected
 from promlike.model.blocks import STALE_NAN, Float64, Int32, Int64
+from promlike.model.exemplars import Exemplars
 from promlike.model.labels import Labels
+from promlike.scrape.admission import NO_TIME
+from promlike.scrape.exemplars import TargetExemplars
 from promlike.scrape.exposition import Exposition, read_exposition
 from promlike.scrape.metadata_text import Families
 from promlike.scrape.sample_labels import SampleLabels
@@ -65,6 +68,19 @@ class Columns:
         return cls.at(refs, ts_ms, STALE_NAN)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scraped:
+    """What of an answer is to be stored; metadata only when it changed, exemplars only when the target did not show them last time."""
+
+    columns: Columns
+    exemplars: Exemplars
+    metadata: list[Metadata]
+
+    @classmethod
+    def nothing(cls) -> "Scraped":
+        return cls(columns=Columns.at(np.empty(0, np.int32), 0, 0.0), exemplars=Exemplars.empty(), metadata=[])
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Ingest:
     """Turns the answers of one target into columns, one scrape after the other."""
@@ -74,13 +90,14 @@ class Ingest:
     sink: SampleSink
     counters: ScrapeCounters
     cache: SeriesCache = field(default_factory=SeriesCache)
+    exemplars: TargetExemplars = field(default_factory=TargetExemplars)
     _metadata_hash: int | None = None
     _reported: tuple[str, ...] = ()
     _report_refs: list[int] = field(default_factory=list)
     _warned: set[str] = field(default_factory=set)
 
-    async def read(self, body: bytearray, *, openmetrics: bool, scrape_ms: int, report: ScrapeReport) -> tuple[Columns, list[Metadata]]:
-        """The samples to store, and the metadata when it changed. Fills `report` even when it raises.
+    async def read(self, body: bytearray, *, openmetrics: bool, scrape_ms: int, report: ScrapeReport) -> Scraped:
+        """What is to be stored of an answer. Fills `report` even when it raises.
 
         Raise PromlikeError (ExpositionError, SampleLimitExceeded) when the scrape fails; nothing is remembered of it then.
         """
@@ -93,6 +110,7 @@ class Ingest:
         report.scraped = found.samples
         series = await self._new_series(found)
         metadata = self._changed_metadata(found)
+        exemplars = self.exemplars.read(found)
         report.kept = int((found.which >= 0).sum()) + sum(labels is not None for labels in series)
         if 0 < self.config.sample_limit < report.kept:
             self.counters.scrapes_exceeded_sample_limit_total += 1
@@ -107,11 +125,19 @@ class Ingest:
             honor_times=self.config.honor_timestamps,
             track_times=self.config.track_timestamps_staleness,
         )
+        of_samples = found.ts_ms[exemplars.samples]
+        times = np.where(self.config.honor_timestamps & (of_samples != NO_TIME), of_samples, scrape_ms)
+        fresh = self.exemplars.fresh(exemplars, self.cache.refs_of(found.which[exemplars.samples]), times)
         self.cache.trim(found.samples)
         self._metadata_hash = found.metadata_hash
         report.added = admitted.added
         self._count_duplicates(admitted.duplicates)
-        return Columns(refs=admitted.refs, ts_ms=admitted.ts_ms, values=admitted.values), metadata
+        self._count_exemplars(exemplars.refusals)
+        return Scraped(
+            columns=Columns(refs=admitted.refs, ts_ms=admitted.ts_ms, values=admitted.values),
+            exemplars=fresh,
+            metadata=metadata,
+        )
 
     def report_refs(self, names: tuple[str, ...]) -> Int32:
         """Refs of the series about the scrape itself. Raise SampleRejected when a limit forbids one."""
@@ -152,6 +178,11 @@ class Ingest:
             self.counters.series_rejected_total[error.reason] += 1
         if rejected:
             self._warn("new series are refused", {"count": len(rejected), "first": str(rejected[0])})
+
+    def _count_exemplars(self, refusals: list[SampleRejected]) -> None:
+        if refusals:
+            self.counters.exemplars_rejected_total += len(refusals)
+            self._warn("exemplars are refused", {"count": len(refusals), "first": str(refusals[0])})
 
     def _count_duplicates(self, duplicates: int) -> None:
         if duplicates:

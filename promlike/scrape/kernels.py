@@ -24,8 +24,8 @@ COUNTS = 7
 STATUS, SAMPLES, SPANS, POSITION, ENTRY, METADATA_HASH, EOF = range(COUNTS)
 """Places in `counts int64[COUNTS]`. ENTRY is the last series found, going in and out: the order of one scrape helps the next."""
 
-UNSEEN, VALUE, TIME, METADATA = range(4)
-"""Kinds of span: a series not in the table; a value or a time that is read in Python; a HELP, TYPE or UNIT line."""
+UNSEEN, VALUE, TIME, METADATA, EXEMPLAR = range(5)
+"""Kinds of span: a series not in the table; a value or a time that is read in Python; a HELP, TYPE or UNIT line; an exemplar."""
 
 OFFSET, LENGTH, SLOT, NEXT = range(4)
 """Places in `entries int64[E, 4]`."""
@@ -272,7 +272,7 @@ def scan(
     """Read the exposition in `body[:size]` into columns; stop at the first bad line.
 
     Sample k: `which[k]` is the slot of its series or DROPPED, or -2 - i where `spans[i]` names a series not in the table; `ts_ms[k]` its
-    time or NO_TIME; `values[k]`. `spans int64[*, 4]`, of which three a line are enough, are kind, start, end and k. `counts` as above.
+    time or NO_TIME; `values[k]`. `spans int64[*, 4]`, of which four a line are enough, are kind, start, end and k. `counts` as above.
     """
     k = 0
     found = 0
@@ -374,7 +374,9 @@ def scan(
             if not exemplar:
                 status = AFTER_VALUE
                 break
-            begin = line_end(body, begin, size)
+            end = line_end(body, begin, size)
+            found = note(spans, found, EXEMPLAR, begin, end, k)
+            begin = end
         elif openmetrics and begin != at:
             status = AFTER_VALUE
             break

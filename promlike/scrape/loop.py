@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from promlike.errors import PromlikeError, SampleRejected, StorageError
 from promlike.model.blocks import Int32
 from promlike.model.clock import wall_clock_ms
 from promlike.model.durations import format_duration
+from promlike.model.exemplars import Exemplars
 from promlike.scrape.client import BodyTooLarge, HttpClient
-from promlike.scrape.ingest import Columns, Ingest, ScrapeReport
+from promlike.scrape.ingest import Columns, Ingest, Scraped, ScrapeReport
 from promlike.scrape.protocols import accept_header, is_openmetrics
 from promlike.scrape.status import ActiveTarget, Health, ScrapeCounters
 from promlike.scrape.target import Target
-from promlike.storage.store import Metadata, SampleSink
+from promlike.storage.store import SampleSink
 
 log = getLogger(__name__)
 
@@ -102,11 +103,9 @@ class TargetLoop:
         """One scrape, stored under `scrape_ms` together with what is reported about it."""
         started = time.perf_counter()
         report = ScrapeReport()
-        metadata: list[Metadata] = []
-        nothing = Columns.at(np.empty(0, np.int32), scrape_ms, 0.0)
-        columns, error = nothing, ""
+        scraped, error = Scraped.nothing(), ""
         try:
-            columns, metadata = await self._read(scrape_ms, report)
+            scraped = await self._read(scrape_ms, report)
         except PromlikeError as failure:
             error = str(failure)
             self.ingest.cache.fail()
@@ -118,7 +117,8 @@ class TargetLoop:
         about = self._report(report, scrape_ms, duration_s)
         # Inherited refs may be those of the series about the scrape, which go on.
         gone = np.setdiff1d(self.ingest.cache.gone(), about.refs)
-        await self._store(Columns.joined(columns, Columns.stale(gone, scrape_ms), about), metadata)
+        columns = Columns.joined(scraped.columns, Columns.stale(gone, scrape_ms), about)
+        await self._store(replace(scraped, columns=columns))
 
     def present(self) -> Int32:
         """Refs of all series that count as present, those about the scrapes too: what to mark when the target goes."""
@@ -140,7 +140,7 @@ class TargetLoop:
             scrape_timeout_ms=self.target.timeout_ms,
         )
 
-    async def _read(self, scrape_ms: int, report: ScrapeReport) -> tuple[Columns, list[Metadata]]:
+    async def _read(self, scrape_ms: int, report: ScrapeReport) -> Scraped:
         if self.forced_error:
             raise PromlikeError(self.forced_error)
         try:
@@ -170,19 +170,28 @@ class TargetLoop:
             self.counters.series_rejected_total[error.reason] += 1
             return Columns.at(np.empty(0, np.int32), scrape_ms, 0.0)
 
-    async def _store(self, columns: Columns, metadata: list[Metadata]) -> None:
-        """Hand the columns to the sink; when it cannot take them they are lost, stale markers excepted, which are tried again."""
+    async def _store(self, scraped: Scraped) -> None:
+        """Hand everything to the sink; when it cannot take samples they are lost, stale markers excepted, which are tried again."""
+        columns = scraped.columns
         try:
             result = await self.sink.append(columns.refs, columns.ts_ms, columns.values)
             self.ingest.cache.written()
-            if metadata:
-                await self.sink.set_metadata(metadata)
+            if scraped.metadata:
+                await self.sink.set_metadata(scraped.metadata)
+            if len(scraped.exemplars):
+                await self._store_exemplars(scraped.exemplars)
         except StorageError as error:
             self.counters.lost_scrapes_total += 1
+            self.ingest.exemplars.forget()
             log.error("a scrape could not be stored", extra={"url": self.target.url, "error": str(error)})
             return
         self.counters.samples_total += result.appended
         self.counters.scrapes_sample_out_of_bounds_total += result.rejected
+
+    async def _store_exemplars(self, exemplars: Exemplars) -> None:
+        result = await self.sink.append_exemplars(exemplars)
+        self.counters.exemplars_total += result.appended
+        self.counters.exemplars_rejected_total += result.rejected
 
     def _log_failure(self, error: str) -> None:
         log.debug("scrape failed", extra={"job": self.config.job_name, "url": self.target.url, "error": error})

@@ -19,6 +19,8 @@ _HELP = {
     "scrapes_sample_out_of_bounds_total": "Samples rejected for their timestamps.",
     "scrapes_failed_total": "Scrapes that failed.",
     "samples_total": "Samples stored by scrapes.",
+    "exemplars_total": "Exemplars stored by scrapes.",
+    "exemplars_rejected_total": "Exemplars rejected for their labels or their times.",
     "lost_scrapes_total": "Scrapes whose samples the storage could not take.",
 }
 

@@ -115,6 +115,11 @@ class SeriesCache:
             refused=int(counts[admission.REFUSED]),
         )
 
+    def refs_of(self, slots: Int32) -> Int32:
+        """The refs of slots int32[N], negative for what is dropped or refused."""
+        refs: Int32 = np.where(slots >= 0, self._refs[slots], REFUSED)
+        return refs
+
     def fail(self) -> None:
         """A scrape without samples: every series that was there is gone now."""
         self._scrape += 1

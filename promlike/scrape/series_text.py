@@ -20,10 +20,7 @@ def parse_series(data: bytes, *, openmetrics: bool) -> LabelPairs:
     The metric name may stand before the braces, or inside them in quotes, as UTF-8 names do. Like Prometheus this forgives
     missing commas.
     """
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {data[error.start]:#04x} is not valid UTF-8") from error
+    text = _text(data)
     pairs: LabelPairs = []
     at = 0
     if name := _NAME.match(text):
@@ -41,6 +38,23 @@ def parse_series(data: bytes, *, openmetrics: bool) -> LabelPairs:
         twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f'label name "{twice}" is not unique')
     return pairs
+
+
+def parse_label_set(data: bytes) -> LabelPairs:
+    """The labels in `{name="value",…}` of an exemplar, without blanks outside of quotes. Raise ValueError saying what is wrong."""
+    text = _text(data)
+    if any(match[1] for match in _STRICT_BLANK.finditer(text)):
+        raise ValueError("OpenMetrics does not allow blanks inside the labels of an exemplar")
+    pairs: LabelPairs = []
+    _parse_labels(text, 1, pairs)
+    return pairs
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {data[error.start]:#04x} is not valid UTF-8") from error
 
 
 def _parse_labels(text: str, at: int, pairs: LabelPairs) -> None:

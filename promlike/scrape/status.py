@@ -66,6 +66,8 @@ class ScrapeCounters:
     scrapes_sample_out_of_bounds_total: int = 0
     scrapes_failed_total: int = 0
     samples_total: int = 0
+    exemplars_total: int = 0
+    exemplars_rejected_total: int = 0
     series_rejected_total: Counter[str] = field(default_factory=Counter)
     """New series the sink refused, by reason."""
     interval_length: defaultdict[str, Durations] = field(default_factory=lambda: defaultdict(Durations))

@@ -22,12 +22,12 @@ class ListSink:
         self.rows: list[Row] = []
         self.exemplars: list[tuple[Labels, int, float, str]] = []
         self.metadata: list[Metadata] = []
-        self._refuse = refuse
+        self.refuse = refuse
         self.unavailable = unavailable
         self._before_ms = before_ms
 
     def series_ref(self, series: Labels) -> int:
-        if dict(series)[METRIC_NAME] in self._refuse:
+        if dict(series)[METRIC_NAME] in self.refuse:
             raise SampleRejected(RejectReason.TOO_MANY_SERIES, f"too many series of {dict(series)[METRIC_NAME]}")
         return self.refs.setdefault(series, len(self.refs))
 

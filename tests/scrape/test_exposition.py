@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from promlike.model.blocks import is_stale
 from promlike.remote_write.series_table import SeriesTable
 from promlike.scrape.admission import NO_TIME
-from promlike.scrape.exposition import Exposition, ExpositionError, parse_float, read_exposition
+from promlike.scrape.exposition import Exposition, ExpositionError, read_exposition
 from promlike.scrape.kernels import PADDING
+from promlike.scrape.numbers import parse_float
 from promlike.scrape.series_text import parse_series
 from tests.scrape import slow_exposition
 from tests.scrape.slow_exposition import Line, Malformed

@@ -205,7 +205,7 @@ async def test_a_series_the_storage_refuses_is_left_out_and_asked_for_again() ->
         assert await scraper.scrape(1000) == [("a", 1000, 1.0)]
         assert await scraper.scrape(2000) == [("a", 2000, 1.0)]
         assert scraper.counters.series_rejected_total == {"too_many_series": 2}
-        sink._refuse = frozenset()
+        sink.refuse = frozenset()
         assert await scraper.scrape(3000) == [("a", 3000, 1.0), ("b", 3000, 1.0)]
 
 
