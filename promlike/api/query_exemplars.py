@@ -30,10 +30,10 @@ async def query_exemplars(api: Api, params: Params, request: web.Request) -> Ans
     if not matcher_sets:
         return NOTHING
     first_ms = -MAX_TIME_MS if start_ms is None else start_ms
-    found, is_cut = await api.storage.exemplars(matcher_sets, start_ms=first_ms - 1, end_ms=MAX_TIME_MS if end_ms is None else end_ms)
-    many = sum(len(series.exemplars) for series in found) > OFF_LOOP_FROM
-    data = await asyncio.to_thread(_encode, found) if many else _encode(found)
-    return Answer(data=[data], warnings=truncated(is_cut))
+    found = await api.storage.exemplars(matcher_sets, start_ms=first_ms - 1, end_ms=MAX_TIME_MS if end_ms is None else end_ms)
+    many = sum(len(series.exemplars) for series in found.series) > OFF_LOOP_FROM
+    data = await asyncio.to_thread(_encode, found.series) if many else _encode(found.series)
+    return Answer(data=[data], warnings=found.warnings + truncated(found.is_cut))
 
 
 def _encode(found: list[SeriesExemplars]) -> bytes:

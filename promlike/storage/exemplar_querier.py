@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from promlike.errors import StoreAway
 from promlike.model.blocks import Int32
 from promlike.model.exemplars import Exemplars
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.storage.exemplar_buffer import ExemplarBuffer
 from promlike.storage.index import SeriesIndex
+from promlike.storage.patience import Patience
 from promlike.storage.store import Deletion, Store
 from promlike.storage.tombstones import Tombstones
 
@@ -27,6 +29,15 @@ class SeriesExemplars:
     exemplars: Exemplars
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExemplarSelection:
+    """Series with exemplars, sorted by labels. `is_cut`: there were more than may be given. `warnings`: what is missing."""
+
+    series: list[SeriesExemplars]
+    is_cut: bool = False
+    warnings: tuple[str, ...] = ()
+
+
 class ExemplarQuerier:
     """`oldest_ms()` is the time before which retention lets nothing be seen."""
 
@@ -36,26 +47,33 @@ class ExemplarQuerier:
         self._index = index
         self._buffer = buffer
         self._store = store
+        self._patience = Patience(store)
         self._tombstones = tombstones
         self._oldest_ms = oldest_ms
 
-    async def select(self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int) -> tuple[list[SeriesExemplars], bool]:
-        """Exemplars in (start_ms, end_ms] of the series that satisfy all matchers of any set, sorted by labels.
+    async def select(self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int) -> ExemplarSelection:
+        """Exemplars in (start_ms, end_ms] of the series that satisfy all matchers of any set; of more than the buffer may hold, the newest.
 
-        Of more than the buffer may hold, the newest; the second value says whether there were more. Raises StorageError.
+        While the store is away, those in memory, with a warning. Raises StorageError.
         """
         limit = self._buffer.most
         if limit <= 0:
-            return [], False
+            return ExemplarSelection(series=[])
         look_up = self._index.count > DIRECT_SERIES
         refs = await asyncio.to_thread(self._refs, matcher_sets) if look_up else self._refs(matcher_sets)
         start_ms = max(start_ms, self._oldest_ms() - 1)
         # The buffer first: what a flush takes away meanwhile, the store has then.
         recent = self._buffer.read(refs, start_ms, end_ms)
-        stored = await self._store.read_exemplars(refs, start_ms, end_ms, limit + 1) if len(refs) else Exemplars.empty()
+        stored = Exemplars.empty()
+        warnings: tuple[str, ...] = ()
+        if len(refs):
+            try:
+                stored = await self._patience.ask(lambda: self._store.read_exemplars(refs, start_ms, end_ms, limit + 1))
+            except StoreAway as error:
+                warnings = (f"the answer lacks exemplars that are not in memory any more: {error}",)
         found = _once(Exemplars.joined([_without_deleted(stored, self._tombstones.current), recent]))
         newest = found.take(np.sort(np.argsort(found.ts_ms, kind="stable")[-limit:])) if len(found) > limit else found
-        return self._by_series(newest), len(found) > limit
+        return ExemplarSelection(series=self._by_series(newest), is_cut=len(found) > limit, warnings=warnings)
 
     def _refs(self, matcher_sets: Sequence[Sequence[Matcher]]) -> Int32:
         """Refs of the matching series, int32[S], ascending."""

@@ -18,7 +18,7 @@ from promlike.model.matchers import Matcher
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deletion import Deleter
-from promlike.storage.exemplar_querier import ExemplarQuerier, SeriesExemplars
+from promlike.storage.exemplar_querier import ExemplarQuerier, ExemplarSelection
 from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
 from promlike.storage.follow import Follower
@@ -259,9 +259,7 @@ class Storage:
 
     # Exemplars
 
-    async def exemplars(
-        self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int
-    ) -> tuple[list[SeriesExemplars], bool]:
+    async def exemplars(self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int) -> ExemplarSelection:
         """See `ExemplarQuerier.select`."""
         self._check_open()
         return await self._exemplars.select(matcher_sets, start_ms=start_ms, end_ms=end_ms)

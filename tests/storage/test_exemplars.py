@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from promlike.errors import RejectReason, SampleRejected, StorageUnavailable
+from promlike.errors import RejectReason, SampleRejected, StorageUnavailable, StoreAway
 from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.labels import labels
 from promlike.model.matchers import Matcher, MatchOp
@@ -28,12 +28,12 @@ async def append(bench: Bench, rows: Sequence[tuple[str, int, float, str]]) -> A
 
 
 async def found(bench: Bench, start_ms: int = 0, end_ms: int = 2**53) -> Found:
-    series, _ = await bench.storage.exemplars([EVERYTHING], start_ms=start_ms, end_ms=end_ms)
+    selection = await bench.storage.exemplars([EVERYTHING], start_ms=start_ms, end_ms=end_ms)
     return {
         dict(one.labels)["instance"]: list(
             zip(one.exemplars.ts_ms.tolist(), one.exemplars.values.tolist(), one.exemplars.labels, strict=True)
         )
-        for one in series
+        for one in selection.series
     }
 
 
@@ -120,10 +120,10 @@ async def test_only_matching_series_are_given(benches: Benches) -> None:
     bench = await benches()
     await append(bench, [(instance, NOW_MS, 1.0, "{}") for instance in "abc"])
     sets = [(Matcher("instance", MatchOp.EQUAL, "c"),), (Matcher("instance", MatchOp.REGEX, "a|c"),)]
-    series, cut = await bench.storage.exemplars(sets, start_ms=0, end_ms=2**53)
-    assert [one.labels for one in series] == [labels({"__name__": "up", "instance": instance}) for instance in "ac"]
-    assert not cut
-    assert (await bench.storage.exemplars([], start_ms=0, end_ms=2**53)) == ([], False)
+    selection = await bench.storage.exemplars(sets, start_ms=0, end_ms=2**53)
+    assert [one.labels for one in selection.series] == [labels({"__name__": "up", "instance": instance}) for instance in "ac"]
+    assert not selection.is_cut
+    assert (await bench.storage.exemplars([], start_ms=0, end_ms=2**53)).series == []
 
 
 async def test_of_more_than_the_maximum_the_newest_are_given(benches: Benches) -> None:
@@ -131,9 +131,9 @@ async def test_of_more_than_the_maximum_the_newest_are_given(benches: Benches) -
     for k in range(20):
         await append(bench, [("a", NOW_MS + k, 1.0, "{}")])
         await bench.storage.flush()
-    series, cut = await bench.storage.exemplars([EVERYTHING], start_ms=0, end_ms=2**53)
-    assert cut
-    assert series[0].exemplars.ts_ms.tolist() == [NOW_MS + k for k in range(12, 20)]
+    selection = await bench.storage.exemplars([EVERYTHING], start_ms=0, end_ms=2**53)
+    assert selection.is_cut
+    assert selection.series[0].exemplars.ts_ms.tolist() == [NOW_MS + k for k in range(12, 20)]
 
 
 async def test_a_maximum_of_zero_keeps_none(benches: Benches) -> None:
@@ -166,6 +166,29 @@ async def test_exemplars_of_deleted_samples_go_with_them(benches: Benches) -> No
     again = await benches(folder=crashed)
     await again.storage.flush()
     assert await found(again) == wanted
+
+
+class Absent:
+    """A store that does not answer for exemplars."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def read_exemplars(self, *_: object) -> Exemplars:
+        raise StoreAway("gone fishing")
+
+
+async def test_while_the_store_is_away_those_in_memory_are_given(benches: Benches) -> None:
+    bench = await benches(wrap=Absent)
+    await append(bench, [("a", NOW_MS, 1.0, "{}")])
+    await bench.storage.flush()
+    await append(bench, [("a", NOW_MS + 1, 2.0, "{}")])
+    selection = await bench.storage.exemplars([EVERYTHING], start_ms=0, end_ms=2**53)
+    assert [one.exemplars.values.tolist() for one in selection.series] == [[2.0]]
+    assert selection.warnings == ("the answer lacks exemplars that are not in memory any more: gone fishing",)
 
 
 class Failing:
