@@ -102,6 +102,7 @@ class RejectReason(StrEnum):
     DUPLICATE_LABEL_NAME = "duplicate_label_name"
     LABELS_NOT_SORTED = "labels_not_sorted"
     INVALID_LABEL_REFERENCE = "invalid_label_reference"
+    LABELS_TOO_LONG = "labels_too_long"
     EXEMPLAR_LABELS_TOO_LONG = "exemplar_labels_too_long"
     NATIVE_HISTOGRAM = "native_histogram"
     TOO_MANY_SERIES = "too_many_series"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from promlike.errors import BadRequest, RejectReason, SampleRejected
+from promlike.errors import BadRequest, PayloadTooLarge, RejectReason, SampleRejected
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.remote_write import kernels
@@ -19,9 +19,12 @@ from promlike.remote_write.decompress import MAX_DECODED_BYTES
 from promlike.remote_write.kernels import Bytes
 from promlike.remote_write.pb.remote_write_v2_pb2 import Exemplar, Request, TimeSeries
 from promlike.remote_write.pb.remote_write_v2_pb2 import Metadata as MetadataMessage
-from promlike.remote_write.series_labels import labels_of
+from promlike.remote_write.series_labels import check_length, labels_of
 from promlike.remote_write.series_table import SeriesTable
 from promlike.storage.store import Metadata
+
+MOST_EXPANDED_BYTES = 256 << 20
+"""A body can refer to a long symbol many times. So much a body may name in all; series that are known do not count."""
 
 MOST_IDS = 2**31 - 1
 
@@ -42,6 +45,10 @@ class SymbolScratch(Scratch):
     symbols: Int64 = field(default_factory=lambda: np.empty((0, 2), np.int64))
     ids: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     keys: Bytes = field(default_factory=lambda: np.empty(0, np.uint8))
+    texts: dict[int, bytes] = field(default_factory=dict)
+    """The symbols of this body that were looked at."""
+    expanded: int = 0
+    """How many bytes they have, each as often as it was asked for."""
 
     def fit_usual(self, size: int) -> None:
         Scratch.fit_usual(self, size)
@@ -58,10 +65,20 @@ class SymbolScratch(Scratch):
         if len(self.keys) < key_bytes:
             self.keys = np.empty(key_bytes & ~3, np.uint8)
 
+    def forget(self) -> None:
+        self.texts = {}
+        self.expanded = 0
+
     def symbol(self, ref: int) -> bytes:
         """The text of a reference that names a symbol."""
-        start, end = self.symbols[ref].tolist()
-        return self.body[start:end].tobytes()
+        text = self.texts.get(ref)
+        if text is None:
+            start, end = self.symbols[ref].tolist()
+            text = self.texts[ref] = self.body[start:end].tobytes()
+        self.expanded += len(text)
+        if self.expanded > MOST_EXPANDED_BYTES:
+            raise PayloadTooLarge(f"the symbols that new series refer to have more than {MOST_EXPANDED_BYTES} bytes")
+        return text
 
 
 class DecoderV2(Decoder[SymbolScratch]):
@@ -138,7 +155,7 @@ class DecoderV2(Decoder[SymbolScratch]):
         pairs = _Texts(scan.scratch).pairs(exemplar.labels_refs)
         return RawExemplar(labels=pairs, value=exemplar.value, ts_ms=exemplar.timestamp)
 
-    def _keys(self, scan: Scan[SymbolScratch], found: Int32) -> Bytes:
+    def _keys(self, scan: Scan[SymbolScratch], found: Int32) -> Bytes | None:
         """Gives symbols that known series need an id, and puts it into their keys."""
         scratch = scan.scratch
         keys = scratch.keys[: scratch.counts[kernels.KEY_BYTES]].view(np.int32)
@@ -147,7 +164,7 @@ class DecoderV2(Decoder[SymbolScratch]):
         unnamed = np.flatnonzero(keys < 0)
         missing = np.unique(-1 - keys[unnamed])
         if self._next_id + len(missing) > MOST_IDS:
-            return scratch.keys  # from here on all that is new stays new: slow, but right
+            return None  # from here on all that is new stays new: slow, but right
         entered = np.column_stack([scratch.symbols[missing], self._next_id + np.arange(len(missing))])
         self._next_id += len(missing)
         self.symbols.enter(scratch.body, entered)
@@ -157,17 +174,19 @@ class DecoderV2(Decoder[SymbolScratch]):
 
 
 class _Texts:
-    """What the references of one body name."""
+    """What the references of one series name."""
 
     def __init__(self, scratch: SymbolScratch) -> None:
         self._scratch = scratch
         self._count = int(scratch.counts[kernels.SYMBOLS])
 
     def pairs(self, refs: Sequence[int]) -> list[tuple[bytes, bytes]]:
-        """Names and values. Raise SampleRejected when they are no pairs, or one names no symbol."""
+        """Names and values. Raise SampleRejected when they are no pairs, or one names no symbol, or they are too long."""
         if len(refs) % 2:
             raise SampleRejected(RejectReason.INVALID_LABEL_REFERENCE, f"{len(refs)} label references, which are no pairs")
+        check_length(2 * len(refs))  # as little as they may be
         texts = [self._text("labels_refs", ref) for ref in refs]
+        check_length(sum(map(len, texts)))
         return list(zip(texts[::2], texts[1::2], strict=True))
 
     def optional(self, field_name: str, ref: int) -> str:

@@ -64,7 +64,8 @@ class Scratch:
 
     @property
     def held_bytes(self) -> int:
-        return sum(getattr(self, column.name).nbytes for column in fields(self))
+        held = (getattr(self, column.name) for column in fields(self))
+        return sum(column.nbytes for column in held if isinstance(column, np.ndarray))
 
     def fit_body(self, size: int) -> None:
         if len(self.body) < size + PADDING:
@@ -87,6 +88,9 @@ class Scratch:
         if len(self.spans) < others:
             self.spans = np.empty((others, kernels.SPAN), np.int64)
             self.exemplars = np.empty((others, kernels.EXEMPLAR), np.int64)
+
+    def forget(self) -> None:
+        """Let go of what belongs to one body only, before the arrays are used for another."""
 
     def load(self, data: bytes) -> None:
         """Put an already decoded body in."""
@@ -201,8 +205,11 @@ class Decoder(ABC, Generic[S]):
         """An Exemplar message. Raise SampleRejected when its references are wrong, DecodeError when it is malformed."""
 
     @abstractmethod
-    def _keys(self, scan: Scan[S], found: Int32) -> Bytes:
-        """The bytes that KEY_START and KEY_END speak of, ready to be entered for the spans whose ref in int32[spans] is not negative."""
+    def _keys(self, scan: Scan[S], found: Int32) -> Bytes | None:
+        """The bytes that KEY_START and KEY_END speak of, ready to be entered for the spans whose ref in int32[spans] is not negative.
+
+        None when nothing can be entered any more.
+        """
 
     def forget(self) -> None:
         """Know no series any more: all that the next bodies bring is read as if it were new."""
@@ -315,18 +322,24 @@ class Decoder(ABC, Generic[S]):
             if perf_counter() - turn > TURN_SECONDS:
                 yield
                 turn = perf_counter()
+            if isinstance(labels, SampleRejected):
+                found.refusals[i] = labels
+                continue
             try:
-                if isinstance(labels, SampleRejected):
-                    raise labels
                 found.refs[i] = self._series_ref(labels)
             except SampleRejected as refusal:
-                found.refusals[i] = refusal
-        known = np.flatnonzero(found.refs >= 0)
-        if len(known):
-            spans = scan.scratch.spans[known]
-            keys = np.column_stack([spans[:, kernels.KEY_START], spans[:, kernels.KEY_END], found.refs[known].astype(np.int64)])
-            self.table.enter(self._keys(scan, found.refs), np.ascontiguousarray(keys))
+                found.refusals[i] = refusal.with_traceback(None)
+        self._remember(scan, found.refs)
         return found
+
+    def _remember(self, scan: Scan[S], found: Int32) -> None:
+        """Enter the spans whose ref in int32[spans] is not negative into the table."""
+        known = np.flatnonzero(found >= 0)
+        key_bytes = self._keys(scan, found) if len(known) else None
+        if key_bytes is not None:
+            spans = scan.scratch.spans[known]
+            keys = np.column_stack([spans[:, kernels.KEY_START], spans[:, kernels.KEY_END], found[known].astype(np.int64)])
+            self.table.enter(key_bytes, np.ascontiguousarray(keys))
 
     def _read_spans(self, scan: Scan[S]) -> Generator[None, None, tuple[dict[int, Labels | SampleRejected], list[Metadata]]]:
         """Labels of unseen series, or why they are refused, by span; and all metadata."""
@@ -340,7 +353,7 @@ class Decoder(ABC, Generic[S]):
             try:
                 labels = self._read(scan, span, metadata)
             except SampleRejected as refusal:
-                series[i] = refusal
+                series[i] = refusal.with_traceback(None)  # which would hold what was read of the series
             else:
                 if labels is not None:
                     series[i] = labels
@@ -359,7 +372,7 @@ class Decoder(ABC, Generic[S]):
                 raw = self._read_exemplar(scan, data)
                 found.append((raw.value, raw.ts_ms, label_text(decoded_pairs(raw.labels))))
             except SampleRejected as refusal:
-                found.append(refusal)
+                found.append(refusal.with_traceback(None))
             except DecodeError as error:
                 raise BadRequest(f"malformed protobuf in an exemplar of series {number}: {data[:200]!r}") from error
         return found
@@ -404,6 +417,7 @@ class Decoder(ABC, Generic[S]):
         return scratch
 
     def _give_back(self, scratch: S) -> None:
+        scratch.forget()
         if scratch.held_bytes <= KEEP_SCRATCH_BYTES and len(self._scratches) < KEPT_SCRATCHES:
             self._scratches.append(scratch)
 

@@ -6,6 +6,9 @@ from promlike.errors import BadRequest, RejectReason, SampleRejected
 from promlike.model.labels import METRIC_NAME, Labels, format_labels, quote
 from promlike.remote_write.pb.remote_write_v1_pb2 import TimeSeries
 
+MOST_LABEL_BYTES = 1 << 20
+"""What the labels of one series may have. A body of millions of empty labels would otherwise take gigabytes and seconds to be refused."""
+
 
 def parse_labels(data: bytes) -> Labels:
     """The labels in the bytes of a TimeSeries' label fields.
@@ -13,11 +16,18 @@ def parse_labels(data: bytes) -> Labels:
     Empty values mean that the label is absent. Raise SampleRejected when the labels are not those of a series, BadRequest when the
     bytes are no protobuf.
     """
+    check_length(len(data))
     try:
         message = TimeSeries.FromString(data)
     except DecodeError as error:
         raise BadRequest(f"malformed protobuf in the labels {data[:200]!r}") from error
     return labels_of([(label.name, label.value) for label in message.labels])
+
+
+def check_length(size: int) -> None:
+    """Raise SampleRejected when labels of so many bytes are too long."""
+    if size > MOST_LABEL_BYTES:
+        raise SampleRejected(RejectReason.LABELS_TOO_LONG, f"labels of {size} bytes (limit {MOST_LABEL_BYTES})")
 
 
 def labels_of(pairs: list[tuple[bytes, bytes]]) -> Labels:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TypeVar
@@ -36,6 +36,10 @@ SERIES_AT_ONCE = 1000
 
 SAMPLES_AT_ONCE = 20_000
 """Longer columns are taken in parts, so that none keeps the event loop for more than a few milliseconds."""
+
+
+EXEMPLARS_AT_ONCE = 2000
+"""As above, for exemplars, each of which is looked at."""
 
 
 class Ingest:
@@ -117,10 +121,18 @@ class Ingest:
             exemplars = exemplars.take(~outside)
         if not len(exemplars):
             return AppendResult(appended=0, rejected=rejected, refusal=refusal)
+        appended = duplicates = 0
+        for start in range(0, len(exemplars), EXEMPLARS_AT_ONCE):
+            part = exemplars.take(np.arange(start, min(start + EXEMPLARS_AT_ONCE, len(exemplars))))
+            result = await self._append_exemplars(part)
+            appended += result.appended
+            duplicates += result.duplicates
+        return AppendResult(appended=appended, duplicates=duplicates, rejected=rejected, refusal=refusal)
+
+    async def _append_exemplars(self, exemplars: Exemplars) -> AppendResult:
         self._check_room(0)
         self._revive_all(exemplars.refs)
-        result = await self._in_flight_logged(exemplars.refs, encode_exemplars(exemplars), lambda: self.apply_exemplars(exemplars))
-        return replace(result, rejected=rejected, refusal=refusal)
+        return await self._in_flight_logged(exemplars.refs, encode_exemplars(exemplars), lambda: self.apply_exemplars(exemplars))
 
     async def _in_flight_logged(self, refs: Int32, record: bytes, apply: Callable[[], AppendResult]) -> AppendResult:
         """`logged` for what comes of series (refs int32[N], some twice), which stay until it is there."""

@@ -237,6 +237,14 @@ def test_long_series_are_cut_in_messages(decoding: Decoding) -> None:
     assert len(decoded.problems[0]) < 600
 
 
+def test_labels_that_are_too_long_are_refused_without_reading_them(decoding: Decoding) -> None:
+    good = wire.simple("up", [(1.0, T)], job="api")
+    decoded = decoding.decode(wire.series(wire.label("", "") * 600_000, wire.sample(1.0, T)) + good)
+    assert decoded.problems == ["series 0: labels of 1200000 bytes (limit 1048576)"]
+    assert decoded.rejected == {RejectReason.LABELS_TOO_LONG: 1}
+    assert len(decoded.refs) == 1
+
+
 GOOD = wire.simple("up", [(1.0, T)], job="api")
 
 MALFORMED = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promlike.errors import BadRequest, RejectReason
+from promlike.errors import BadRequest, PayloadTooLarge, RejectReason
 from promlike.model.labels import Labels
 from promlike.remote_write.decode_v2 import DecoderV2, family_name
 from promlike.remote_write.decoder import DecodedWrite
@@ -198,6 +198,17 @@ def test_exemplars(decoding: Decoding) -> None:
         assert decoded.exemplars_rejected == {RejectReason.INVALID_LABEL_REFERENCE: 2}
 
 
+def test_when_ids_run_out_new_series_are_read_again_every_time(decoding: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promlike.remote_write.decode_v2.MOST_IDS", 6)
+    for _ in range(2):
+        assert decoding.rows(wire2.request(TEXTS, UP_SERIES)) == ONE
+        other = wire2.series([NAME, M, JOB, UNIT], wire.sample(2.0, T))
+        assert decoding.rows(wire2.request(TEXTS, other)) == [((("__name__", "m"), ("job", "seconds")), T, bits(2.0))]
+        turned = [*TEXTS[:6], "m", "seconds"]
+        assert decoding.rows(wire2.request(turned, other)) == [((("__name__", "seconds"), ("job", "m")), T, bits(2.0))]
+    assert decoding.decoder.table.count == 1
+
+
 METADATA = [
     ("up", 2, HELP, 0, Metadata(metric="up", type="gauge", help="Whether it is up.")),
     ("up", 0, HELP, 0, Metadata(metric="up", type="unknown", help="Whether it is up.")),
@@ -305,6 +316,25 @@ def test_a_text_that_is_no_utf8_costs_its_own_series_only(decoding: Decoding) ->
     decoded = decoding.decode(data)
     assert decoding.rows_of(decoded) == ONE
     assert decoded.problems == ["series 1: value of label b'job' is not valid UTF-8: b'\\xff'"]
+
+
+def test_labels_that_are_too_long_are_refused_without_reading_them(decoding: Decoding) -> None:
+    many, long = wire2.series([NAME] * 600_000, wire.sample(1.0, T)), wire2.series([NAME, UP_, JOB, 8], wire.sample(1.0, T))
+    decoded = decoding.decode(wire2.request([*TEXTS, "x" * (1 << 20)], many, UP_SERIES, long))
+    assert decoded.problems == ["series 0: labels of 1200000 bytes (limit 1048576)", "series 2: labels of 1048589 bytes (limit 1048576)"]
+    assert decoding.rows_of(decoded) == ONE
+
+
+def test_a_long_symbol_is_not_copied_without_end(decoding: Decoding) -> None:
+    """Once for each of 300 new series, or as their help."""
+    texts = [*TEXTS, "x" * 1_000_000, *map(str, range(300))]
+    labels = [wire2.series([NAME, M, JOB, 8, UNIT, 9 + k], wire.sample(1.0, T)) for k in range(300)]
+    metadata = [wire2.series([NAME, M, UNIT, 9 + k], wire.sample(1.0, T), wire2.metadata(1, 8)) for k in range(300)]
+    for series in (labels, metadata):
+        with pytest.raises(PayloadTooLarge, match="have more than 268435456 bytes"):
+            decoding.decode(wire2.request(texts, *series))
+    assert not decoding.sink.refs
+    assert len(decoding.decode(wire2.request(texts, *labels[:200])).refs) == 200
 
 
 MALFORMED = {
