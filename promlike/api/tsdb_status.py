@@ -58,7 +58,7 @@ def top_lists(pairs: PairCounts, limit: int, focus: str = "") -> dict[str, list[
     """The lists of the largest, by their names in the answer."""
     names, rows, counts = pairs.names, pairs.rows, pairs.counts
     of_metric = np.flatnonzero(rows == names.index(METRIC_NAME)) if METRIC_NAME in names else rows[:0]
-    lengths = np.fromiter((len(text.encode()) for text in pairs.scope.texts(pairs.symbols)), np.int64, len(counts))
+    lengths = _byte_lengths(pairs.scope.texts(pairs.symbols))
     values = np.bincount(rows, minlength=len(names))
     sizes = np.bincount(rows, weights=lengths * counts, minlength=len(names)).astype(np.int64)
 
@@ -79,6 +79,13 @@ def top_lists(pairs: PairCounts, limit: int, focus: str = "") -> dict[str, list[
             _entry(value(row), counts[row]) for row in focused[_largest(counts[focused], limit)].tolist()
         ]
     return lists
+
+
+def _byte_lengths(texts: list[str]) -> Int64:
+    """int64[K]"""
+    if "".join(texts).isascii():
+        return np.fromiter(map(len, texts), np.int64, len(texts))
+    return np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts))
 
 
 def _largest(counts: Int64, limit: int) -> Int64:

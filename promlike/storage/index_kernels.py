@@ -4,15 +4,11 @@ those of ref s stand at `arena[2 * starts[s] : 2 * ends[s]]`.
 Series are found by their pairs through a hash table of refs with open addressing, -1 where a slot is free; it has a power of two of slots.
 """
 
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from promlike.kernel import inlined, kernel
 from promlike.model.blocks import Int32, Int64
-
-T = TypeVar("T", bound=np.generic)
 
 
 @kernel("(i4[::1], i8[::1], i8[::1], i4[::1], i4)")
@@ -47,48 +43,39 @@ def label_codes(arena: Int32, starts: Int64, ends: Int64, refs: Int32, columns: 
 
 @kernel("(i4[::1], i8[::1], i8[::1], i4[::1])")
 def count_pairs(arena: Int32, starts: Int64, ends: Int64, refs: Int32) -> tuple[Int32, Int32, Int64]:
-    """The distinct labels of `refs int32[S]`, K of them, in order of first occurrence: name int32[K], value int32[K], series int64[K]."""
-    size = 1 << 12
-    table = np.full(size, -1, np.int64)
-    names = np.empty(size // 2, np.int32)
-    values = np.empty(size // 2, np.int32)
-    counts = np.empty(size // 2, np.int64)
+    """The distinct labels of `refs int32[S]`, K of them, sorted: name int32[K], value int32[K], how many series have it int64[K]."""
+    pairs = np.full(1 << 12, -1, np.int64)
+    counts = np.zeros(len(pairs), np.int64)
     found = 0
     for i in range(len(refs)):
-        for pair in range(starts[refs[i]], ends[refs[i]]):
-            name, value = arena[2 * pair], arena[2 * pair + 1]
-            slot = _pair_slot(name, value, table, names, values)
-            if table[slot] >= 0:
-                counts[table[slot]] += 1
-                continue
-            table[slot] = found
-            names[found], values[found], counts[found] = name, value, 1
-            found += 1
-            if found == size // 2:
-                size *= 2
-                table = np.full(size, -1, np.int64)
-                names, values, counts = _doubled(names), _doubled(values), _doubled(counts)
-                for known in range(found):
-                    table[_pair_slot(names[known], values[known], table, names, values)] = known
-    return names[:found].copy(), values[:found].copy(), counts[:found].copy()
+        for at in range(starts[refs[i]], ends[refs[i]]):
+            pair = int(arena[2 * at]) << 32 | int(arena[2 * at + 1])
+            slot = _pair_slot(pair, pairs)
+            found += pairs[slot] < 0
+            pairs[slot] = pair
+            counts[slot] += 1
+            if 2 * found > len(pairs):
+                wider = np.full(4 * len(pairs), -1, np.int64)
+                moved = np.zeros(len(wider), np.int64)
+                for slot in range(len(pairs)):
+                    if pairs[slot] >= 0:
+                        free = _pair_slot(int(pairs[slot]), wider)
+                        wider[free] = pairs[slot]
+                        moved[free] = counts[slot]
+                pairs, counts = wider, moved
+    rows = np.flatnonzero(pairs >= 0)
+    rows = rows[np.argsort(pairs[rows])]
+    return (pairs[rows] >> 32).astype(np.int32), (pairs[rows] & 0xFFFFFFFF).astype(np.int32), counts[rows]
 
 
 @inlined
-def _pair_slot(name: int, value: int, table: Int64, names: Int32, values: Int32) -> int:
+def _pair_slot(pair: int, pairs: Int64) -> int:
     """Where a pair stands in a table that is at most half full, or the free place where it belongs."""
-    h = np.uint64(np.uint32(name)) << np.uint64(32) | np.uint64(np.uint32(value))
-    h = h * np.uint64(0x9E3779B97F4A7C15)
-    slot = int(h >> np.uint64(32)) & (len(table) - 1)
-    while table[slot] >= 0 and (names[table[slot]] != name or values[table[slot]] != value):
-        slot = (slot + 1) & (len(table) - 1)
+    h = np.uint64(pair) * np.uint64(0x9E3779B97F4A7C15)
+    slot = int(h >> np.uint64(32)) & (len(pairs) - 1)
+    while pairs[slot] >= 0 and pairs[slot] != pair:
+        slot = (slot + 1) & (len(pairs) - 1)
     return slot
-
-
-@inlined
-def _doubled(cells: NDArray[T]) -> NDArray[T]:
-    grown = np.empty(2 * len(cells), cells.dtype)
-    grown[: len(cells)] = cells
-    return grown
 
 
 @inlined
