@@ -93,6 +93,7 @@ class Querier:
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
+        self._tiers.close()
 
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         """See `Queryable.select`. All of the answer is from before a deletion, or all from after it."""

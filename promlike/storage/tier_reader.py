@@ -5,6 +5,7 @@ Axis letters: S series.
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class TierReader:
         progress: TierProgress,
         oldest_ms: Callable[[], int],
         oldest_row_ms: Callable[[int], int],
+        *,
+        threads: int = 2,
     ) -> None:
         self._head = head
         self._store = store
@@ -47,6 +50,10 @@ class TierReader:
         self._progress = progress
         self._oldest_ms = oldest_ms
         self._oldest_row_ms = oldest_row_ms
+        self._copiers = ThreadPoolExecutor(threads, thread_name_prefix="rows")
+
+    def close(self) -> None:
+        self._copiers.shutdown(wait=True)
 
     def choose(self, request: SelectRequest, refs: Int32) -> TierOption | None:
         """The tier that is to answer for the series `refs int32[S]`; None when samples are to."""
@@ -91,7 +98,7 @@ class TierReader:
         upto_ms = np.minimum(self._whole_ms(refs, resolution_ms), option.end_ms)
         stored = await self._store.read_tier(resolution_ms, refs, start_ms, int(upto_ms.max()), option.columns)
         newest = await self._newest(refs, np.maximum(upto_ms, start_ms), option)
-        return await asyncio.to_thread(arrange_rows, refs, upto_ms, stored, newest, option.columns)
+        return await asyncio.to_thread(arrange_rows, refs, upto_ms, stored, newest, option.columns, self._copiers)
 
     def read_head(self, refs: Int32, option: TierOption) -> tuple[TierBlock, int]:
         """What the head alone can tell, without the store, and up to when something may be missing."""
@@ -119,7 +126,7 @@ class TierReader:
         if start_ms >= option.end_ms:
             return 0
         first, last = (np.clip(times, start_ms, option.end_ms) for times in (head.first_ms[refs], head.last_ms[refs]))
-        return int((np.maximum(last - first, -resolution_ms) // resolution_ms + 1).sum())
+        return int((np.maximum(last - first, -2 * resolution_ms) // resolution_ms + 2).sum())
 
     def _start_ms(self, option: TierOption) -> int:
         """Where retention lets the rows of a tier begin."""
