@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import pytest
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
+from promlike.api.openapi_table import OPERATIONS, Operation
 from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
 from tests.servers import FORM, REMOTE_WRITE, Response, Server, free_port, promlike_command, running
 
@@ -167,3 +168,47 @@ def test_everything_stands_under_the_prefix(server: Server) -> None:
         answer = server.get(path or "/")
         assert (answer.status, answer.headers["Location"]) == (302, f"{PREFIX}/")
     assert 'handler="/api/v1/label/:name/values"' in server.get(f"{PREFIX}/metrics").text
+
+
+@pytest.mark.parametrize("operation", [one for one in OPERATIONS if one.methods.startswith("GET")], ids=lambda one: one.path)
+def test_every_endpoint_stands_under_the_prefix_alone(server: Server, operation: Operation) -> None:
+    path = operation.path.replace("{name}", "job")
+    if operation.path == "/api/v1/notifications/live":
+        return  # has no end
+    assert server.get(PREFIX + path).status in (200, 400)
+    if path != "/":
+        assert server.get(path).status == 404
+
+
+def test_an_alert_rule_of_grafana_asks_for_an_instant(server: Server) -> None:
+    """With headers that say which rule it is, and the answer reduced to one number by Grafana itself."""
+    headers = {**FORM, "FromAlert": "true", "X-Rule-Uid": "abc", "X-Rule-Folder": "f%C3%BC", "X-Grafana-Org-Id": "1", "X-Grafana-User": "a"}
+    body = urlencode({"query": 'count(metric_0002{job="api"}) > 0', "time": f"{NOW}.5", "timeout": "30s"}).encode()
+    data = server.request("POST", f"{PREFIX}/api/v1/query", body, headers).json()["data"]
+    assert data == {"resultType": "vector", "result": [{"metric": {}, "value": [NOW + 0.5, "1"]}]}
+
+
+@pytest.mark.parametrize(
+    ("offered", "coding"),
+    [
+        ("br", None),
+        ("deflate", None),
+        ("zstd", None),
+        ("zstd, br;q=1.0, deflate", None),
+        ("identity", None),
+        ("", None),
+        ("gzip;q=0", None),
+        ("gzip; q=0.000", None),
+        ("GZIP", "gzip"),
+        ("br, gzip;q=0.1", "gzip"),
+        ("*", "gzip"),
+    ],
+)
+def test_no_other_coding_is_ever_sent(server: Server, offered: str, coding: str | None) -> None:
+    for path in ("label/__name__/values", "query?query=metric_0001", "status/config"):
+        answer = server.request("GET", f"{PREFIX}/api/v1/{path}", headers={"Accept-Encoding": offered})
+        assert answer.status == 200
+        assert answer.headers.get("Content-Encoding") in (coding, None)
+    names = server.request("GET", f"{PREFIX}/api/v1/label/__name__/values", headers={"Accept-Encoding": offered})
+    assert names.headers.get("Content-Encoding") == coding
+    assert names.headers["Vary"] == "Accept-Encoding"
