@@ -30,6 +30,7 @@ def storage_metrics(storage: Storage) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "promlike_storage_wal_max_bytes", "The most that the WAL may take; 0: any.", value=storage.options.wal_max_bytes
     )
+    yield GaugeMetricFamily("promlike_storage_rolled_up_time", "How far rollups reach, in milliseconds.", value=storage.rolled_up_ms or 0)
     yield GaugeMetricFamily("promlike_storage_unflushed_samples", "Samples that wait for a flush.", value=storage.unflushed_samples)
     yield GaugeMetricFamily("promlike_storage_wal_pending_bytes", "Bytes not yet on disk.", value=storage.wal_pending_bytes)
     yield CounterMetricFamily("promlike_storage_wal_fsyncs", "Times the WAL was synced.", value=storage.wal_fsyncs)

@@ -75,7 +75,7 @@ class Storage:
         self._tombstones = Tombstones()
         self._deleter = Deleter(self._index, self._head, self._ingest, self._tombstones, self.changes, self.counters)
         self._views = ViewKeeper(store, self.counters)
-        tiers = TierProgress()
+        self._tiers = tiers = TierProgress()
         self._flusher = Flusher(
             options,
             self._head,
@@ -346,6 +346,12 @@ class Storage:
     def flush_problem(self) -> str:
         """Why the last flush failed; empty when it did not."""
         return self._flusher.problem
+
+    @property
+    def rolled_up_ms(self) -> int | None:
+        """Up to when the rollup tiers reach, None before anything is rolled up."""
+        watermark = self._tiers.watermark
+        return None if watermark is None else watermark.upto_ms
 
     @property
     def unflushed_samples(self) -> int:
