@@ -193,7 +193,7 @@ class Server:
         self._storage = Storage(storage_options(options), make_store(options, self._cache))
         self._apply(config)
         self._receiver = RemoteWriteReceiver(self._storage, messages=options.remote_write_messages)
-        self._remote_read = RemoteRead(self._storage, options.remote_read, lambda: self._state.external_labels)
+        self._remote_read = RemoteRead(self._storage, options.remote_read, lambda: self._state.external_labels, self._engine.new_budget)
         port = sockets[0].getsockname()[1]
         outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"
         self._scrape = ScrapeService(config, self._storage, external_url=outside, listen_port=port)

@@ -24,7 +24,7 @@ async def features(api: Api, params: Params, request: web.Request) -> Answer:
             "promql_operators": _operators(promql),
             "scrape": {"extra_scrape_metrics": True, "start_timestamp_zero_ingestion": False},
             "service_discovery": {"file": True, "http": True, "static": True},
-            "tsdb": {"exemplar_storage": False, "native_histograms": False, "out_of_order_ingestion": True},
+            "tsdb": {"exemplar_storage": True, "native_histograms": False, "out_of_order_ingestion": True},
         }
     )
 

@@ -82,6 +82,10 @@ class Engine:
         self._heavy = Admission(max_concurrency=options.max_concurrency, max_queued=options.max_queued, pool=self.memory)
         self._light = Admission(max_concurrency=LIGHT_THREADS, max_queued=options.max_queued, pool=self.memory)
 
+    def new_budget(self) -> Budget:
+        """What one query may load and hold, of what all may together."""
+        return Budget(max_samples=self._options.max_samples, max_bytes=self._options.max_bytes, pool=self.memory)
+
     def close(self) -> None:
         """End the engine's own threads, once no query runs any more; idempotent."""
         self._light_pool.shutdown()
@@ -244,7 +248,7 @@ class Engine:
 
     def _new_budget(self, place: ExitStack) -> Budget:
         """The budget of a query, given back with its place."""
-        budget = Budget(max_samples=self._options.max_samples, max_bytes=self._options.max_bytes, pool=self.memory)
+        budget = self.new_budget()
         place.callback(budget.close)
         return budget
 

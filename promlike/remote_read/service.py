@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 
 from promlike.errors import BadRequest, StorageUnavailable, TooManySamples
 from promlike.model.labels import Labels
+from promlike.promql.budget import Budget
 from promlike.remote_read.encode import compress, encode_frames, encode_samples, with_external
 from promlike.remote_read.request import ReadQueries, ReadQuery, ResponseType, decode_request, without_external
 from promlike.storage.store import Queryable, SelectRequest, SeriesBlock
@@ -38,10 +39,13 @@ class ReadAnswer:
 
 
 class RemoteRead:
-    """Answers requests from `source`; `external_labels()` are the labels of this server now."""
+    """Answers requests from `source`; `external_labels()` are the labels of this server now, `new_budget()` is what one query may load."""
 
-    def __init__(self, source: Queryable, options: RemoteReadOptions, external_labels: Callable[[], Labels]) -> None:
+    def __init__(
+        self, source: Queryable, options: RemoteReadOptions, external_labels: Callable[[], Labels], new_budget: Callable[[], Budget]
+    ) -> None:
         self._source = source
+        self._new_budget = new_budget
         self._options = options
         self._external_labels = external_labels
         self._places = asyncio.Semaphore(options.concurrent_limit) if options.concurrent_limit else None
@@ -61,12 +65,13 @@ class RemoteRead:
             parts = []
             left = limit
             for query in request.queries:
-                try:
-                    block = await self._select(query, left if limit else 2**62)
-                except TooManySamples as error:
-                    raise BadRequest(f"exceeded sample limit ({limit})") from error
-                left -= block.samples.count
-                parts.append(await asyncio.to_thread(encode_samples, block))
+                with closing(self._new_budget()) as budget:
+                    try:
+                        block = await self._select(query, left if limit else 2**62, budget)
+                    except TooManySamples as error:
+                        raise BadRequest(f"exceeded sample limit ({limit})") from error
+                    left -= block.samples.count
+                    parts.append(await asyncio.to_thread(encode_samples, block))
             yield await asyncio.to_thread(compress, parts)
 
     async def _frames(self, request: ReadQueries) -> AsyncGenerator[bytes, None]:
@@ -74,17 +79,19 @@ class RemoteRead:
             if self._places is not None:
                 await stack.enter_async_context(self._places)
             for number, query in enumerate(request.queries):
-                frames = encode_frames(await self._select(query, self._options.max_samples), number, self._options.max_bytes_in_frame)
-                while part := await asyncio.to_thread(_next, frames):
-                    yield part
+                with closing(self._new_budget()) as budget:
+                    block = await self._select(query, self._options.max_samples, budget)
+                    frames = encode_frames(block, number, self._options.max_bytes_in_frame)
+                    while part := await asyncio.to_thread(_next, frames):
+                        yield part
 
-    async def _select(self, query: ReadQuery, max_samples: int) -> SeriesBlock:
+    async def _select(self, query: ReadQuery, max_samples: int, budget: Budget) -> SeriesBlock:
         """The series of a query as blocks, with this server's labels."""
         external = self._external_labels()
         request = SelectRequest(
             matchers=without_external(query.matchers, external), start_ms=query.start_ms - 1, end_ms=query.end_ms, at_once=True
         )
-        selection = await self._source.select([request], max_samples=max_samples)
+        selection = await self._source.select([request], max_samples=max_samples, loading=budget)
         if selection.warnings:
             raise StorageUnavailable(selection.warnings[0])  # the protocol cannot say that something is missing
         block = selection.blocks[0]

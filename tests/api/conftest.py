@@ -118,7 +118,9 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
             ),
             storage=storage,
             scrape=scrape,
-            remote_read=RemoteRead(storage, RemoteReadOptions(sample_limit=100, max_samples=100_000), lambda: state.external_labels),
+            remote_read=RemoteRead(
+                storage, RemoteReadOptions(sample_limit=100, max_samples=100_000), lambda: state.external_labels, engine.new_budget
+            ),
             query_options=query_options,
             web=web_options,
             server=state,

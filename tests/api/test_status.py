@@ -1,6 +1,9 @@
 """What the server says about itself, its targets and its series."""
 
+import signal
+import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +12,10 @@ from promlike.api.context import Phase
 from promlike.api.tsdb_status import top_lists
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels, labels
+from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
 from promlike.storage.index import SeriesIndex
 from tests.api.conftest import NOW_MS, Client
+from tests.servers import promlike
 
 SERIES = [
     labels({"__name__": "requests", "job": job, "instance": f"{job}:{n}", "path": f"/{n % 7}", **({"ü": "ö"} if n % 2 else {})})
@@ -171,3 +176,23 @@ async def test_rules_take_both_spellings_of_every_filter(client: Client) -> None
     spellings = {name: "x" for base in ("rule_name", "rule_group", "file") for name in (base, f"{base}[]")}
     params: dict[str, Any] = {"type": "alert", "exclude_alerts": "true", "group_limit": "100", **spellings}
     assert (await client.get("rules", ("match[]", '{team="a"}'), **params))["data"] == {"groups": []}
+
+
+def test_walreplay_counts_the_segments_that_were_replayed(tmp_path: Path) -> None:
+    request = WriteRequest()
+    series = request.timeseries.add()
+    series.labels.add(name=b"__name__", value=b"up")
+    series.samples.add(timestamp=int(time.time() * 1000), value=1)
+    with promlike(tmp_path) as server:
+        assert server.write(request).status == 204
+        server.stop(signal.SIGKILL)
+    with promlike(tmp_path) as server:
+        found = server.get("/api/v1/status/walreplay").json()["data"]
+        assert found["state"] == "done"
+        assert 0 < found["min"] <= found["current"] == found["max"]
+        assert server.get("/api/v1/status/tsdb/blocks").json()["data"] == {"blocks": []}
+    with promlike(tmp_path) as server:
+        (block,) = server.get("/api/v1/status/tsdb/blocks").json()["data"]["blocks"]
+        assert block["stats"]["numSamples"] == block["stats"]["numSeries"] == 1
+        assert block["minTime"] == block["maxTime"] == series.samples[0].timestamp
+        assert len(block["ulid"]) == 26
