@@ -2,15 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from promlike.errors import StorageUnavailable
+from promlike.model.blocks import StepGrid
 from promlike.model.labels import labels
+from promlike.promql.engine import Engine
+from promlike.promql.options import EngineOptions
+from promlike.promql.result import Matrix
+from promlike.storage.options import HOUR_MS
 from promlike.storage.storage import Storage, StorageOptions
+from promlike.storage.tiers import Watermark
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.conftest import NOW_MS, Bench, answer
+from tests.storage.store_suite import tier_batch
 
 
 @pytest.fixture
@@ -116,3 +125,44 @@ async def test_retention_of_one_leaves_series_that_the_other_still_writes(pair: 
     assert np.diff([len(rows) for rows in (await second.select()).values()]).sum() == 0
     await first.storage.follow()
     assert (await first.select())[labels({"__name__": "up", "instance": "a"})][-1][0] == NOW_MS
+
+
+async def test_a_series_that_both_write_is_rolled_up_from_both(pair: tuple[Bench, Bench]) -> None:
+    start = NOW_MS // HOUR_MS * HOUR_MS - 4 * HOUR_MS
+    grid = StepGrid(start_ms=start + HOUR_MS, step_ms=HOUR_MS, count=4)
+    with ThreadPoolExecutor(2) as pool:
+        engine = Engine(EngineOptions(), pool)
+        for late in (0, 7):
+            for number, bench in enumerate(pair):
+                times = range(start + number * 30_000 + late, start + 4 * HOUR_MS, 60_000)
+                await bench.append([("a", ts, float(ts % 1000 + number)) for ts in times])
+                await bench.storage.flush()
+            for bench in (*pair, *pair):
+                await bench.storage.follow()
+                await bench.storage.roll_up()
+            for bench in pair:
+                answers = [await engine.range(bench.storage, "sum_over_time(up[1h])", grid, resolution_ms=ms) for ms in (0, HOUR_MS)]
+                raw, rolled = (one.value for one in answers)
+                assert isinstance(raw, Matrix)
+                assert isinstance(rolled, Matrix)
+                assert "read from the 1h rollup" in answers[1].infos[0]
+                np.testing.assert_allclose(rolled.samples.values, raw.samples.values, rtol=1e-12)
+        engine.close()
+
+
+async def test_rows_made_of_samples_that_another_has_changed_since_are_refused(pair: tuple[Bench, Bench]) -> None:
+    first, second = pair
+    await first.append([("a", NOW_MS - 100, 1.0)])
+    await first.storage.flush()
+    store = first.storage._store
+    before = await store.foreign_changes()
+    await second.append([("a", NOW_MS - 90, 2.0)])
+    await second.storage.flush()
+    with pytest.raises(StorageUnavailable, match="another daemon stored samples"):
+        await store.write_tiers(tier_batch({0: [(NOW_MS - 100, 1.0)]}, Watermark.at(0), foreign=before))
+    assert (await store.load_tier_state()).own is None
+    await store.write_tiers(tier_batch({0: [(NOW_MS - 100, 1.0)]}, Watermark.at(0), foreign=await store.foreign_changes()))
+    state = await store.load_tier_state()
+    assert state.own == Watermark.at(0)
+    assert state.others_ms is not None  # the other has samples and has rolled up nothing
+    assert state.others_ms < 0
