@@ -7,7 +7,17 @@ import numpy as np
 
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32
-from promlike.model.tiers import COARSEST_MS, COLUMN_TYPES, RESOLUTION_NAMES, RESOLUTIONS_MS, TierBlock, TierColumn, TierRows, wanted_names
+from promlike.model.tiers import (
+    COARSEST_MS,
+    COLUMN_TYPES,
+    RESOLUTION_NAMES,
+    RESOLUTIONS_MS,
+    TierBlock,
+    TierColumn,
+    TierRows,
+    floor_ms,
+    wanted_names,
+)
 from promlike.storage.arrange import rows_of
 from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState, Watermark
 from promlike.storage.timescale import partitions
@@ -131,17 +141,19 @@ async def read_tier(
     if not len(known) or start_ms >= end_ms:
         return []
     rows = len(known) * ((end_ms - start_ms) // resolution_ms)
-    parts = np.array_split(known[np.argsort(given[known])], 2 if rows >= PARALLEL_ROWS and len(known) > 1 else 1)
+    # By time and not by series, so that each part has chunks of its own to read.
+    middle_ms = floor_ms((start_ms + end_ms) // 2, resolution_ms)
+    parts = [(start_ms, middle_ms), (middle_ms, end_ms)] if rows >= PARALLEL_ROWS else [(start_ms, end_ms)]
     names = wanted_names(columns)
 
-    async def read(part: Any) -> StoredRows:
+    async def read(low_ms: int, high_ms: int) -> StoredRows:
         selected = ", ".join(["series_id", *(COLUMNS[name][0] for name in names)])
-        query = f"SELECT {selected} FROM {table_of(resolution_ms)} WHERE {wanted(given[part])} AND bucket > $1 AND bucket <= $2"
+        query = f"SELECT {selected} FROM {table_of(resolution_ms)} WHERE {wanted(given[known])} AND bucket > $1 AND bucket <= $2"
         async with database.connection("read rollups") as connection:
-            stream = await copy_bytes(connection, query, to_time(start_ms), to_time(end_ms))
-        return await asyncio.to_thread(_rows, names, given[part], refs[part], stream)
+            stream = await copy_bytes(connection, query, to_time(low_ms), to_time(high_ms))
+        return await asyncio.to_thread(_rows, names, given[known], refs[known], stream)
 
-    return list(await asyncio.gather(*map(read, parts)))
+    return list(await asyncio.gather(*(read(*part) for part in parts)))
 
 
 def table_of(resolution_ms: int) -> str:
