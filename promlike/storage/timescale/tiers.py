@@ -153,7 +153,7 @@ async def read_tier(
             stream = await copy_bytes(connection, query, to_time(low_ms), to_time(high_ms))
         return await asyncio.to_thread(_rows, names, given[known], refs[known], stream)
 
-    return list(await asyncio.gather(*(read(*part) for part in parts)))
+    return [found for found in await asyncio.gather(*(read(*part) for part in parts)) if found.rows.count]
 
 
 def table_of(resolution_ms: int) -> str:
