@@ -4,7 +4,6 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,10 @@ from promlike.api import notices
 from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, storage_metrics
+from promlike.api.query_log import QueryLog
 from promlike.api.routes import build_application
+from promlike.api.running import RunningQueries
+from promlike.api.top_queries import TopQueries
 from promlike.cache.shared import SharedCache
 from promlike.config.load import builtin_config, load_config, to_yaml
 from promlike.config.root import Config, ExemplarsConfig
@@ -29,6 +31,7 @@ from promlike.kernel import compile_kernels, uncached_kernels
 from promlike.model.blocks import Int32
 from promlike.model.clock import wall_clock_ms
 from promlike.model.labels import labels
+from promlike.model.threads import worker_pool
 from promlike.model.url import shown_url
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from promlike.promql.cached.cache import ResultCache
@@ -188,7 +191,7 @@ class Server:
             config_yaml=to_yaml(config), external_labels=labels(config.global_.external_labels), config_loaded_at=time()
         )
         self._cache = make_cache(options.redis_url)
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="query")
+        self._pool = worker_pool(options.threads, "query")
         self._engine = Engine(options.query, self._pool)
         self._storage = Storage(storage_options(options), make_store(options, self._cache))
         self._apply(config)
@@ -200,6 +203,10 @@ class Server:
         self._results = ResultCache(options.result_cache_bytes)
         self._ranges = self._cached_ranges()
         self._metrics = OwnMetrics()
+        self._query_log = QueryLog()
+        self._query_log.open(config.global_.query_log_file)
+        self._top_queries = TopQueries()
+        self._queries = RunningQueries(self._query_log.log, self._top_queries.note)
         self._metrics.add(partial(result_cache_metrics, self._results))
         self._metrics.add(lambda: storage_metrics(self._storage))
         self._metrics.add(lambda: remote_write_metrics(self._receiver.counters))
@@ -232,6 +239,7 @@ class Server:
         started = monotonic()
         self._handle_signals()
         async with AsyncExitStack() as stack:
+            stack.callback(self._query_log.close)
             stack.callback(self._pool.shutdown)
             stack.callback(self._engine.close)
             if self._cache is not None:
@@ -300,6 +308,9 @@ class Server:
                 web=self._options.web,
                 server=self._state,
                 metrics=self._metrics,
+                queries=self._queries,
+                top_queries=self._top_queries,
+                query_log=self._query_log,
                 reload=self.reload,
                 stop=self._stop.set,
             ),
@@ -329,6 +340,7 @@ class Server:
         self._state.config_loaded = False
         try:
             config = await asyncio.to_thread(read_config, self._options)
+            await asyncio.to_thread(self._query_log.open, config.global_.query_log_file)
             await self._scrape.reload(config)
             self._apply(config)
             self._state.config_loaded = True

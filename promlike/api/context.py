@@ -6,9 +6,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import time
 
+from aiohttp.web import Request
+
 from promlike.api.notices import Notices
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.params import Params
+from promlike.api.query_log import QueryLog
+from promlike.api.running import Origin, RunningQueries, RunningQuery
+from promlike.api.top_queries import TopQueries
 from promlike.model.labels import Labels
 from promlike.promql.cached.ranges import CachedRanges
 from promlike.promql.engine import Engine
@@ -69,17 +74,24 @@ class Api:
     web: WebOptions
     server: ServerState
     metrics: OwnMetrics
+    queries: RunningQueries
+    top_queries: TopQueries
+    query_log: QueryLog
     reload: Callable[[], Awaitable[None]]
     stop: Callable[[], None]
 
     @contextmanager
-    def deadline(self, params: Params) -> Iterator[Deadline]:
-        """The deadline of a query: the server's, or `timeout` when that is shorter. Cancelled when the request ends before the query."""
+    def running(self, params: Params, request: Request, *, start_ms: int, end_ms: int, step_ms: int) -> Iterator[RunningQuery]:
+        """Around a query. Its deadline is the server's, or `timeout` when that is shorter, and is cancelled when the request ends."""
         asked_ms = params.duration_ms("timeout")
         allowed = self.query_options.timeout_seconds
         deadline = Deadline.after(allowed if asked_ms is None else min(allowed, asked_ms / 1000))
-        with self.metrics.queries.running():
-            try:
-                yield deadline
-            finally:
-                deadline.cancel()
+        origin = Origin.of(request)
+        text = params.text("query")
+        with (
+            self.metrics.queries.running(),
+            self.queries.run(text, start_ms=start_ms, end_ms=end_ms, step_ms=step_ms, origin=origin, deadline=deadline) as query,
+        ):
+            yield query
+            if query.stats is not None:
+                self.metrics.queries.observe(query.stats)

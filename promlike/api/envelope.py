@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 from isal import isal_zlib
 
 from promlike.promql.budget import Lease
@@ -15,6 +17,8 @@ GZIP_FROM = 1024
 
 OFF_LOOP_FROM = 64 * 1024
 """Larger bodies are compressed in a worker thread; smaller ones take less time than the switch."""
+
+WRITTEN_AT_ONCE = 256 * 1024
 
 _ESCAPES = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "<>&\u2028\u2029")
 _GZIP = 16 + 15
@@ -94,18 +98,31 @@ async def send(
     size = sum(len(part) for part in parts)
     if size >= GZIP_FROM and accepts_gzip(request):
         headers[hdrs.CONTENT_ENCODING] = "gzip"
-        body = compress(parts) if size < OFF_LOOP_FROM else await asyncio.to_thread(compress, parts)
-    else:
-        body = b"".join(parts)
-    return _Response(status=status, body=body, headers=headers, lease=lease)
+        parts = [compress(parts) if size < OFF_LOOP_FROM else await asyncio.to_thread(compress, parts)]
+        size = len(parts[0])
+    if size < OFF_LOOP_FROM:
+        return web.Response(status=status, body=b"".join(parts), headers=headers)
+    if lease is not None:
+        lease.shrink(size)
+    return web.Response(status=status, body=_Body(parts, size, content_type, lease), headers=headers)
 
 
-class _Response(web.Response):
-    """Counts its memory for as long as it is there, which is until it was sent."""
+class _Body(Payload):
+    """A large body. It goes out as fast as the client reads, and its memory counts until then; bytes would all be handed over at once."""
 
-    def __init__(self, *, status: int, body: bytes, headers: dict[str, str], lease: Lease | None) -> None:
-        super().__init__(status=status, body=body, headers=headers)
-        self.lease = lease
+    def __init__(self, parts: Sequence[bytes], size: int, content_type: str, lease: Lease | None) -> None:
+        super().__init__(parts, content_type=content_type)
+        self._size = size
+        self._parts = parts
+        self._lease = lease
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._parts).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for part in self._parts:
+            for start in range(0, len(part), WRITTEN_AT_ONCE):
+                await writer.write(part[start : start + WRITTEN_AT_ONCE])
 
 
 def accepts_gzip(request: web.Request) -> bool:

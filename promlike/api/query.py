@@ -18,15 +18,15 @@ async def query(api: Api, params: Params, request: web.Request) -> Answer:
     lookback_ms = params.duration_ms("lookback_delta")
     stats = params.text("stats")
     resolution_ms = params.resolution_ms()
-    with api.deadline(params) as deadline, parameter("query"):
+    with api.running(params, request, start_ms=time_ms, end_ms=time_ms, step_ms=0) as running, parameter("query"):
         result = await api.engine.instant(
             api.storage,
             params.text("query"),
             time_ms,
-            deadline=deadline,
+            deadline=running.deadline,
             lookback_ms=lookback_ms,
             with_stats=bool(stats),
             resolution_ms=resolution_ms,
         )
-    api.metrics.queries.observe(result.stats)
-    return await query_answer(result, limit=limit, stats=stats, times_ms=[time_ms], memory=api.engine.memory)
+        running.stats = result.stats
+    return await query_answer(result, limit=limit, stats=stats, times_ms=[time_ms], engine=api.engine)

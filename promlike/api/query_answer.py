@@ -1,7 +1,7 @@
 """The answer to a query: its value cut to `limit` series, encoded in a worker thread, with statistics when asked for."""
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import orjson
@@ -9,7 +9,7 @@ import orjson
 from promlike.api.encode import encode_value
 from promlike.api.envelope import Answer, truncated
 from promlike.model.blocks import SampleBlock
-from promlike.promql.budget import MemoryPool
+from promlike.promql.engine import Engine
 from promlike.promql.result import Matrix, QueryResult, QueryStats, Value, Vector
 
 MOST_ANNOTATIONS = 10
@@ -19,23 +19,18 @@ INLINE_BELOW = 256
 """Values with fewer samples are encoded on the event loop, in less time than a switch to a thread takes."""
 
 
-SAMPLE_BYTES = 64
-LABEL_BYTES = 64
-"""About what a sample and a label take as JSON while they are written, and compressed."""
-
-
-async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms: Sequence[int], memory: MemoryPool) -> Answer:
-    """`stats` is the request's parameter of that name; `times_ms` are the evaluation times; `memory` counts the answer until it is sent."""
+async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms: Sequence[int], engine: Engine) -> Answer:
+    """`stats` is the request's parameter of that name; `times_ms` are the evaluation times."""
     value, is_cut = cut(result.value, limit)
-    lease = memory.lease(_samples(value) * SAMPLE_BYTES + _labels(value) * LABEL_BYTES)
-    parts = encode_value(value) if _samples(value) < INLINE_BELOW else await asyncio.to_thread(encode_value, value)
+    samples = _samples(value)
+    parts = encode_value(value) if samples < INLINE_BELOW else await engine.in_thread(partial(encode_value, value), samples)
     if stats:
         parts += [b',"stats":', orjson.dumps(_stats(result.stats, times_ms, per_step=stats == "all"))]
     return Answer(
         data=[b"{", *parts, b"}"],
         warnings=_shown(result.warnings, "warning") + truncated(is_cut),
         infos=_shown(result.infos, "info"),
-        lease=lease,
+        lease=result.lease,
     )
 
 
@@ -69,24 +64,25 @@ def _samples(value: Value) -> int:
             return 1
 
 
-def _labels(value: Value) -> int:
-    return value.labels.codes.size if isinstance(value, Matrix | Vector) else 0
+def timings(stats: QueryStats) -> dict[str, float]:
+    """Seconds, to the nanosecond, in Prometheus's names and order."""
+    total = stats.parse_seconds + stats.fetch_seconds + stats.eval_seconds
+    return {
+        "evalTotalTime": _number(total),
+        "resultSortTime": 0,
+        "queryPreparationTime": _number(stats.parse_seconds + stats.fetch_seconds),
+        "innerEvalTime": _number(stats.eval_seconds),
+        "execQueueTime": _number(stats.queue_seconds),
+        "execTotalTime": _number(total + stats.queue_seconds),
+    }
 
 
 def _stats(stats: QueryStats, times_ms: Sequence[int], *, per_step: bool) -> dict[str, object]:
     """In Prometheus's names and order; times are seconds, to the nanosecond."""
-    total = stats.parse_seconds + stats.fetch_seconds + stats.eval_seconds
     steps = zip(times_ms, stats.samples_per_step or (), strict=False) if per_step else ()
     counts = [[_number(ts_ms / 1000), count] for ts_ms, count in steps]
     return {
-        "timings": {
-            "evalTotalTime": _number(total),
-            "resultSortTime": 0,
-            "queryPreparationTime": _number(stats.parse_seconds + stats.fetch_seconds),
-            "innerEvalTime": _number(stats.eval_seconds),
-            "execQueueTime": _number(stats.queue_seconds),
-            "execTotalTime": _number(total + stats.queue_seconds),
-        },
+        "timings": timings(stats),
         "samples": ({"totalQueryableSamplesPerStep": counts} if counts else {})
         | {"totalQueryableSamples": stats.total_samples, "peakSamples": stats.peak_samples},
         "resultCache": {"steps": stats.steps, "cachedSteps": stats.cached_steps, "hitRatio": _number(stats.cached_steps / stats.steps)},

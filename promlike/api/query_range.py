@@ -15,17 +15,22 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
     lookback_ms = params.duration_ms("lookback_delta")
     stats = params.text("stats")
     resolution_ms = params.resolution_ms()
-    with api.deadline(params) as deadline, parameter("query"):
+    end_ms = params.required_time_ms("end")
+    use_cache = not params.boolean("nocache")
+    with (
+        api.running(params, request, start_ms=grid.start_ms, end_ms=end_ms, step_ms=grid.step_ms) as running,
+        parameter("query"),
+    ):
         result = await api.ranges.range(
             api.storage,
             params.text("query"),
             grid,
-            end_ms=params.required_time_ms("end"),
-            deadline=deadline,
+            end_ms=end_ms,
+            deadline=running.deadline,
             lookback_ms=lookback_ms,
             with_stats=bool(stats),
             resolution_ms=resolution_ms,
-            use_cache=not params.boolean("nocache"),
+            use_cache=use_cache,
         )
-    api.metrics.queries.observe(result.stats)
-    return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist(), memory=api.engine.memory)
+        running.stats = result.stats
+    return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist(), engine=api.engine)

@@ -32,6 +32,7 @@ from promlike.api.parse_query import parse_query
 from promlike.api.query import query
 from promlike.api.query_exemplars import query_exemplars
 from promlike.api.query_range import query_range
+from promlike.api.query_status import active_queries, top_queries
 from promlike.api.read import read
 from promlike.api.rules import alertmanagers, alerts, rules
 from promlike.api.search import search_label_names, search_label_values, search_metric_names
@@ -79,6 +80,8 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "status/runtimeinfo", status.runtimeinfo),
     ("GET", "status/self_metrics", self_metrics),
     ("GET", "status/tsdb", tsdb),
+    ("GET", "status/active_queries", active_queries),
+    ("GET", "status/top_queries", top_queries),
     ("GET", "status/tsdb/blocks", status.blocks),
     ("POST PUT", "admin/tsdb/delete_series", admin.delete_series),
     ("POST PUT", "admin/tsdb/clean_tombstones", admin.clean_tombstones),

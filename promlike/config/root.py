@@ -32,9 +32,7 @@ class GlobalConfig:
         DURATION, "How often rules are evaluated.", name="evaluation_interval", default=60_000, shown=True
     )
     rule_query_offset_ms: int = setting(DURATION, "How far in the past rules are evaluated.", name="rule_query_offset", default=0)
-    query_log_file: str = setting(
-        PATH, "File that queries are written to.", default="", not_acted_on="queries are not written to a file yet"
-    )
+    query_log_file: str = setting(PATH, "File that queries are written to, one JSON object a line.", default="")
     scrape_failure_log_file: str = setting(PATH, "File that failed scrapes are written to, one JSON object a line.", default="")
     external_labels: tuple[tuple[str, str], ...] = setting(
         LABELS, "Labels of this server for others: federation, alerts, remote storage. ${VAR} is taken from the environment.", default=()

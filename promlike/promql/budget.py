@@ -64,6 +64,12 @@ class Lease:
         self._pool = pool
         self.size = size
 
+    def shrink(self, size: int) -> None:
+        """Keep no more than so many bytes."""
+        if size < self.size:
+            self._pool.give(self.size - size)
+            self.size = size
+
     def __del__(self) -> None:
         self._pool.give(self.size)
 

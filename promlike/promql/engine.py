@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, perf_counter
+from typing import TypeVar
 
 import numpy as np
 
 from promlike.errors import BadRequest, MemoryInUse, QueryTimeout, SelectionChanged
 from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.model.labels import METRIC_NAME
+from promlike.model.threads import worker_pool
 from promlike.promql import ast
 from promlike.promql.admission import Admission
 from promlike.promql.annotations import Annotations
@@ -27,7 +29,7 @@ from promlike.promql.options import Deadline, EngineOptions
 from promlike.promql.outcome import instant_outcome, range_outcome
 from promlike.promql.parser import parse
 from promlike.promql.plan import plan_requests
-from promlike.promql.result import QueryResult, QueryStats, size_of
+from promlike.promql.result import QueryResult, QueryStats, answer_bytes
 from promlike.promql.sampling import count_samples
 from promlike.promql.shape import Shape, has_subquery
 from promlike.promql.timing import Timing
@@ -37,6 +39,8 @@ PARSED_AT_ONCE = 4096
 """Longer texts are parsed in a worker, so that they do not hold up the event loop."""
 
 _TYPED = frozenset(NAME_LABELS) - {METRIC_NAME}
+
+T = TypeVar("T")
 
 LIGHT_CELLS = 500_000
 """With at most so many series times steps, a query whose samples are had on the spot is light: a few milliseconds on one core."""
@@ -75,7 +79,7 @@ class Engine:
         self._options = options
         self._pool = pool
         self._threads = os.cpu_count() or 1
-        self._chunk_pool = ThreadPoolExecutor(self._threads, "promql-chunk") if self._threads > 1 else None
+        self._chunk_pool = worker_pool(self._threads, "promql-chunk") if self._threads > 1 else None
         self._light_pool = ThreadPoolExecutor(LIGHT_THREADS, "promql-light")
         self.memory = MemoryPool(options.max_total_bytes)
         """What all queries hold together."""
@@ -91,6 +95,10 @@ class Engine:
         self._light_pool.shutdown()
         if self._chunk_pool is not None:
             self._chunk_pool.shutdown()
+
+    async def in_thread(self, work: Callable[[], T], cells: int) -> T:
+        """What the work comes to, done in a thread among light or heavy queries, by how many cells or samples it moves."""
+        return await asyncio.get_running_loop().run_in_executor(self._light_pool if cells <= LIGHT_CELLS else self._pool, work)
 
     @property
     def queued(self) -> int:
@@ -200,14 +208,14 @@ class Engine:
         fetched = perf_counter()
         async with self._light.place(query.deadline) as place:
             query = replace(query, fetch_seconds=fetched - started, queue_seconds=perf_counter() - fetched)
-            budget = self._new_budget(place)
+            budget = self._new_budget(query.deadline, place)
             work = partial(self._execute, query, selection, budget, Chunks(None, 1, query.deadline))
             return await self._finished(work, self._light_pool, query.deadline, place)
 
     async def _in_turn(self, source: Queryable, query: _Query, started: float) -> QueryResult:
         async with self._heavy.place(query.deadline) as place:
             query = replace(query, queue_seconds=perf_counter() - started)
-            budget = self._new_budget(place)
+            budget = self._new_budget(query.deadline, place)
             try:
                 return await self._attempt(source, query, budget, place, at_once=False)
             except SelectionChanged:
@@ -246,10 +254,11 @@ class Engine:
             return None
         return selection
 
-    def _new_budget(self, place: ExitStack) -> Budget:
+    def _new_budget(self, deadline: Deadline, place: ExitStack) -> Budget:
         """The budget of a query, given back with its place."""
         budget = self.new_budget()
         place.callback(budget.close)
+        deadline.holding = budget
         return budget
 
     async def _fetch(self, source: Queryable, query: _Query, budget: Budget, at_once: bool) -> Selection:
@@ -289,7 +298,7 @@ class Engine:
             warnings=selection.warnings + run.annotations.warnings,
             infos=run.annotations.infos,
             stats=stats,
-            lease=budget.lease(size_of(outcome)),
+            lease=budget.lease(answer_bytes(outcome)),
             repeatable=run.repeatable and not any(_may_differ_by_range(block) for block in selection.blocks),
         )
 

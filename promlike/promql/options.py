@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from promlike.errors import QueryCancelled, QueryTimeout
 
@@ -43,6 +44,12 @@ class EngineOptions:
     features: Features = field(default_factory=Features)
 
 
+class Holding(Protocol):
+    """What counts the bytes that a query holds."""
+
+    bytes: int
+
+
 @dataclass(slots=True)
 class Deadline:
     """When a query must have ended. Made at the edge, checked between kernels; `cancel()` ends it at the next check."""
@@ -50,6 +57,12 @@ class Deadline:
     at: float
     timeout_seconds: float
     cancelled: bool = False
+    holding: "Holding | None" = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What the query holds in memory now, as far as it is known."""
+        return 0 if self.holding is None else self.holding.bytes
 
     @classmethod
     def after(cls, seconds: float) -> "Deadline":

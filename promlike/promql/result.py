@@ -36,14 +36,18 @@ class String:
     value: str
 
 
-def size_of(value: "Value") -> int:
-    """Bytes of a value's columns."""
+ANSWER_SAMPLE_BYTES = 120
+ANSWER_LABEL_BYTES = 64
+"""About what a sample and a label take while they are written as JSON: the columns, buffers, and the text twice."""
+
+
+def answer_bytes(value: "Value") -> int:
+    """About how many bytes a value and its answer take at most."""
     match value:
         case Matrix():
-            samples = value.samples
-            return value.labels.codes.nbytes + samples.ts_ms.nbytes + samples.values.nbytes + samples.offsets.nbytes
+            return len(value.samples.ts_ms) * ANSWER_SAMPLE_BYTES + value.labels.codes.size * ANSWER_LABEL_BYTES
         case Vector():
-            return value.labels.codes.nbytes + value.ts_ms.nbytes + value.values.nbytes
+            return len(value.ts_ms) * ANSWER_SAMPLE_BYTES + value.labels.codes.size * ANSWER_LABEL_BYTES
         case _:
             return 0
 
@@ -72,9 +76,9 @@ class QueryStats:
 class QueryResult:
     """A value and its annotations, in order of first occurrence without duplicates, each text as Prometheus writes it.
 
-    `lease` counts the value's memory for as long as the result is kept. `repeatable` false: what was answered at a step may have to do with
-    other steps, because the order of series decided, as between equal values of topk, or because a rollup tier was read, which is chosen
-    for all steps together.
+    `lease` counts the memory of the value and of its answer for as long as one of them is kept. `repeatable` false: what was answered at a
+    step may have to do with other steps, because the order of series decided, as between equal values of topk, or because a rollup tier was
+    read, which is chosen for all steps together.
     """
 
     value: Value

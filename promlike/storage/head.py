@@ -8,7 +8,6 @@ may still walk them has finished.
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock, StepGrid
+from promlike.model.threads import worker_pool
 from promlike.storage import head_kernels as kernels
 from promlike.storage.deletion_kernels import delete_from_chains
 from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
@@ -118,7 +118,7 @@ class Head:
         self._epoch = 0
         self._limbo: list[tuple[int, Int32]] = []
         self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="head")
+        self._executor = worker_pool(threads, "head")
         self.deletions = 0
         """How many deletions there were; rises before one changes anything."""
         self.unflushed = 0

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 from promlike.errors import StorageUnavailable, StoreAway, TooManySamples
 from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
 from promlike.model.frame import SymbolScope
+from promlike.model.threads import worker_pool
 from promlike.model.tiers import TierBlock
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
@@ -89,7 +89,7 @@ class Querier:
         self._counters = counters
         self._tiers = tiers
         self._oldest_ms = oldest_ms
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="select")
+        self._executor = worker_pool(threads, "select")
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)

@@ -15,7 +15,10 @@ from aiohttp.test_utils import TestServer
 from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.part_metrics import remote_write_metrics, storage_metrics
+from promlike.api.query_log import QueryLog
 from promlike.api.routes import build_application
+from promlike.api.running import RunningQueries
+from promlike.api.top_queries import TopQueries
 from promlike.config.load import parse_config, to_yaml
 from promlike.errors import ConfigError
 from promlike.model.clock import wall_clock_ms
@@ -96,6 +99,7 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
     metrics.add(lambda: storage_metrics(storage))
     metrics.add(lambda: remote_write_metrics(receiver.counters))
     calls: list[str] = []
+    top_queries = TopQueries()
 
     async def reload() -> None:
         calls.append("reload")
@@ -125,6 +129,9 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
             web=web_options,
             server=state,
             metrics=metrics,
+            queries=RunningQueries(top_queries.note),
+            top_queries=top_queries,
+            query_log=QueryLog(),
             reload=reload,
             stop=lambda: calls.append("stop"),
         )

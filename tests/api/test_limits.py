@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -51,6 +52,11 @@ def metric(server: Server, name: str) -> float:
     return float(found[1])
 
 
+def active(server: Server) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.get("/api/v1/status/active_queries").json()["data"]
+    return found
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
@@ -80,6 +86,16 @@ def test_queries_beyond_the_allowed_number_wait_until_their_timeout(server: Serv
     for connection in running:
         connection.close()
     wait_until(lambda: metric(server, "prometheus_engine_queries") == 0)
+
+
+def test_a_running_query_is_listed_with_its_text_and_its_memory(server: Server) -> None:
+    connection = start(server, SLOW)
+    wait_until(lambda: any(found["memoryBytes"] > 0 for found in active(server)))
+    (found,) = active(server)
+    assert found["query"] == SLOW
+    assert found["remote_addr"] == "127.0.0.1"
+    connection.close()
+    wait_until(lambda: active(server) == [])
 
 
 def test_light_queries_do_not_wait_for_heavy_ones(server: Server) -> None:

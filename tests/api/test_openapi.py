@@ -133,6 +133,7 @@ ASKED: list[tuple[str, dict[str, str]]] = [
     *((path, {}) for path in ("labels", "label/job/values", "metadata", "targets", "targets/metadata", "scrape_pools", "rules", "alerts")),
     *((path, {}) for path in ("alertmanagers", "features", "notifications", "status/buildinfo", "status/config", "status/flags")),
     *((path, {}) for path in ("status/runtimeinfo", "status/self_metrics", "status/tsdb/blocks", "status/walreplay")),
+    *((path, {}) for path in ("status/active_queries", "status/top_queries")),
     ("status/tsdb", {"focusLabel": "job"}),
     ("targets/relabel_steps", {"scrapePool": "dropped", "labels": '{"job":"dropped"}'}),
     ("scrape_pools/config", {"scrapePool": "kept"}),

@@ -24,7 +24,7 @@ from promlike.promql.options import Deadline, EngineOptions
 from promlike.promql.parser import parse
 from promlike.promql.plan import plan_requests
 from promlike.promql.printer import format_expr
-from promlike.promql.result import Matrix, QueryResult, QueryStats, size_of
+from promlike.promql.result import Matrix, QueryResult, QueryStats, answer_bytes
 from promlike.promql.shape import Shape
 from promlike.promql.timing import Timing
 from promlike.storage.store import Fit, Queryable
@@ -251,7 +251,7 @@ class CachedRanges:
             counts += results[after].stats.samples_per_step
         matrix = await self._in_thread(partial(joined, parts, SymbolScope()), sum(part.samples.count for part in parts))
         stats = _added([result.stats for result in results.values()], grid.count, counts, plan, perf_counter() - started)
-        return QueryResult(value=matrix, warnings=(), infos=(), stats=stats, lease=self._engine.memory.lease(size_of(matrix)))
+        return QueryResult(value=matrix, warnings=(), infos=(), stats=stats, lease=self._engine.memory.lease(answer_bytes(matrix)))
 
     async def _part(self, source: Queryable, plan: _Plan, grid: StepGrid) -> QueryResult:
         return await self._engine.range(
