@@ -43,6 +43,7 @@ from promlike.promql.parser import parse
 from promlike.remote_read.service import RemoteRead, RemoteReadOptions
 from promlike.remote_write.handler import write_handler
 from promlike.remote_write.receiver import RemoteWriteReceiver
+from promlike.retention import keep_options
 from promlike.scrape.service import ScrapeService
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.memory import release_code
@@ -76,6 +77,7 @@ class ServerOptions:
     flush_interval_ms: int
     retention_ms: int
     tier_retention_ms: Mapping[int, int]
+    retention_bytes: int
     wal_max_bytes: int
     start_timeout_ms: int
     remote_write: bool
@@ -110,6 +112,7 @@ def read_config(options: ServerOptions) -> Config:
     """The configuration file, or the built-in one when none was asked for and none is there. Raises ConfigError."""
     if options.config_required or options.config_file.exists():
         config = load_config(options.config_file)
+        keep_options(config)  # an invalid selector is found before anything changes
     else:
         port = options.listen[0].rpartition(":")[2]
         config = builtin_config(f"localhost:{port}")
@@ -149,6 +152,7 @@ def storage_options(options: ServerOptions) -> StorageOptions:
         flush_interval_ms=options.flush_interval_ms,
         retention_ms=options.retention_ms,
         tier_retention_ms=options.tier_retention_ms,
+        retention_bytes=options.retention_bytes,
         wal_max_bytes=options.wal_max_bytes,
         start_timeout_ms=options.start_timeout_ms,
     )
@@ -333,6 +337,8 @@ class Server:
 
     def _apply(self, config: Config) -> None:
         """What of the configuration storage acts on."""
+        options = self._options
+        self._storage.set_keep_options(keep_options(config, default_ms=options.retention_ms, max_bytes=options.retention_bytes))
         self._storage.max_exemplars = (config.storage.exemplars or ExemplarsConfig()).max_exemplars
 
     async def reload(self) -> None:

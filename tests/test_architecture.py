@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"storage", "config"}),
     frozenset({"promql", "remote_write", "search"}),
     frozenset({"scrape", "remote_read"}),
-    frozenset({"api", "process"}),
+    frozenset({"api", "process", "retention"}),
     frozenset({"app"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

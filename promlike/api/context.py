@@ -58,7 +58,6 @@ class WebOptions:
     enable_admin_api: bool = False
     search_max_limit: int = 10_000
     max_notifications_subscribers: int = 16
-    retention: str = "15d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

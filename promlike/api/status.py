@@ -15,6 +15,9 @@ from promlike.api.context import Api, Phase
 from promlike.api.envelope import Answer, answer
 from promlike.api.params import Params
 from promlike.api.version import build_info
+from promlike.model.durations import format_duration
+from promlike.model.sizes import format_size
+from promlike.storage.keep import KeepOptions
 
 
 async def buildinfo(api: Api, params: Params, request: web.Request) -> Answer:
@@ -49,7 +52,7 @@ async def runtimeinfo(api: Api, params: Params, request: web.Request) -> Answer:
             "GOMEMLIMIT": 0,
             "GOGC": str(gc.get_threshold()[0]),
             "GODEBUG": "",
-            "storageRetention": api.web.retention,
+            "storageRetention": _retention(api.storage.keep_options),
         }
     )
 
@@ -82,6 +85,13 @@ def _ulid(ms: int) -> str:
     """An identifier whose first ten characters are a time in Crockford's base 32, as ULIDs have it, and whose random part is zero."""
     time_part = "".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[max(ms, 0) >> shift & 31] for shift in range(45, -1, -5))
     return time_part + "0" * 16
+
+
+def _retention(keep: KeepOptions) -> str:
+    """As Prometheus writes it: `15d or 10GiB`."""
+    time = [format_duration(keep.default_ms)] if keep.default_ms else []
+    size = [format_size(keep.max_bytes)] if keep.max_bytes else []
+    return " or ".join(time + size)
 
 
 def _rfc3339(seconds: float, precision: str = "milliseconds") -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from promlike.config.load import load_config
 from promlike.errors import ConfigError
+from promlike.retention import keep_options
 
 
 def check(words: Sequence[str]) -> int:
@@ -19,6 +20,7 @@ def _check_config(file: str) -> int:
     print(f"Checking {file}", flush=True)  # before what goes to the other stream
     try:
         config = load_config(file)
+        keep_options(config)
     except ConfigError as error:
         for problem in error.problems:
             print(f"  FAILED: {problem}", file=sys.stderr)

@@ -80,6 +80,9 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _flag(Kind.DURATION, "storage.tsdb.retention.time", "15d", "How long samples are kept."),
     _flag(Kind.DURATION, "storage.retention.5m", "90d", "How long the rollup of 5 minutes is kept."),
     _flag(Kind.DURATION, "storage.retention.1h", "2y", "How long the rollup of an hour is kept, and with it what is known of series."),
+    _flag(
+        Kind.BYTES, "storage.tsdb.retention.size", "0B", "How large store and WAL may be; then the oldest samples go. 0B means no limit."
+    ),
     _text("storage.url", "", "Where samples are kept for good: duckdb:PATH (default: inside the data folder) or postgresql://…"),
     _text("storage.schema", "promlike", "Schema of a PostgreSQL database that the tables are in."),
     _flag(Kind.DURATION, "storage.connect-timeout", "10s", "How long to wait for a connection to PostgreSQL."),
@@ -111,7 +114,6 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _text("enable-feature", "", "Comma separated names of features to switch on; may be repeated.", repeatable=True),
     _text("log.level", "info", "Least severity that is logged.", choices=("debug", "info", "warn", "error")),
     _text("log.format", "logfmt", "Format of log lines.", choices=("logfmt", "json")),
-    _ignored(Kind.BYTES, "storage.tsdb.retention.size", "0B"),
     _ignored(Kind.INTEGER, "web.max-connections", "512"),
     _ignored(Kind.TEXT, "web.config.file"),
     _ignored(Kind.BOOL, "web.enable-otlp-receiver", "false"),

@@ -63,6 +63,7 @@ def server_options(flags: FlagValues) -> ServerOptions:
         flush_interval_ms=flags.duration_ms("storage.flush-interval"),
         retention_ms=flags.duration_ms("storage.tsdb.retention.time"),
         tier_retention_ms={ms: flags.duration_ms(f"storage.retention.{name}") for name, ms in RESOLUTIONS_MS.items()},
+        retention_bytes=flags.bytes("storage.tsdb.retention.size"),
         wal_max_bytes=flags.bytes("storage.wal-max-size"),
         start_timeout_ms=flags.duration_ms("storage.start-timeout"),
         remote_write=flags.boolean("web.enable-remote-write-receiver"),
@@ -95,7 +96,6 @@ def server_options(flags: FlagValues) -> ServerOptions:
             enable_admin_api=flags.boolean("web.enable-admin-api"),
             max_notifications_subscribers=flags.integer("web.max-notifications-subscribers"),
             search_max_limit=flags.integer("web.search.max-limit"),
-            retention=flags.text("storage.tsdb.retention.time"),
         ),
     )
 

@@ -71,9 +71,11 @@ class RuntimeConfig:
 class RetentionConfig:
     """How long samples are kept."""
 
-    time_ms: int = setting(DURATION, "How long samples are kept.", name="time", default=0)
-    size: int = setting(SIZE, "How many bytes the store may take.", default=0)
-    percentage: float = setting(number(0, 100), "Share of the disk the store may take.", default=0.0)
+    time_ms: int = setting(DURATION, "How long samples are kept, in place of --storage.tsdb.retention.time.", name="time", default=0)
+    size: int = setting(SIZE, "How many bytes the store may take, in place of --storage.tsdb.retention.size.", default=0)
+    percentage: float = setting(
+        number(0, 100), "Share of the disk the store may take.", default=0.0, not_acted_on="name the bytes as size instead"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +85,7 @@ class TSDBConfig:
     out_of_order_time_window_ms: int = setting(
         DURATION, "How old a late sample may be.", name="out_of_order_time_window", default=0, not_acted_on=ANY_AGE
     )
-    retention: RetentionConfig | None = setting(
-        optional(RetentionConfig),
-        "How long samples are kept.",
-        default=None,
-        not_acted_on="use the flag --storage.tsdb.retention.time; there is no retention by size yet",
-    )
+    retention: RetentionConfig | None = setting(optional(RetentionConfig), "How long samples are kept.", default=None)
     stale_series_compaction_threshold: float = setting(
         number(0, 1), "Share of stale series that starts a compaction.", default=0.0, not_acted_on="there is no such compaction here"
     )
@@ -104,8 +101,21 @@ class ExemplarsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeepConfig:
+    """How long some series are kept, in place of the time for all. Of several that fit the first counts."""
+
+    match: str = setting(TEXT, "A series selector, as in match[] of the API.")
+    keep_ms: int = setting(DURATION, "How long samples are kept; 0s means for ever.", name="keep")
+    where: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StorageConfig:
     """Settings of the storage."""
+
+    retention: tuple[KeepConfig, ...] = setting(
+        items(section(KeepConfig)), "Other times than that of all series for some; a key that only promlike has.", default=()
+    )
 
     tsdb: TSDBConfig | None = setting(optional(TSDBConfig), "Samples.", default=None)
     exemplars: ExemplarsConfig | None = setting(optional(ExemplarsConfig), "Exemplars.", default=None)

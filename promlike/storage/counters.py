@@ -42,6 +42,7 @@ class StorageCounters:
     rollup_seconds: float = 0.0
     rollup_failures: int = 0
     retention_runs: int = 0
+    size_retentions: int = 0
     retention_failures: int = 0
     retention_deleted: int = 0
     view_failures: int = 0

@@ -194,6 +194,10 @@ class Head:
         self.stored_from_ms[refs] = MAX_TIME
         self.first_ms[refs] = MAX_TIME
 
+    def raise_stored(self, refs: Int32, from_ms: int) -> None:
+        """The store has no samples of the series `refs int32[S]` before this time any more."""
+        self.stored_from_ms[refs] = np.maximum(self.stored_from_ms[refs], from_ms)
+
     def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         """Take samples (int32[N], int64[N], float64[N], any order). Raises StorageUnavailable when the pool is full."""
         self.check_room(len(refs))

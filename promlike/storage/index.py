@@ -382,7 +382,10 @@ class SeriesIndex:
 
     def _filter(self, refs: Int32, matchers: Sequence[Matcher]) -> Int32:
         """The living of these refs that satisfy every matcher."""
-        refs = refs[self.alive[refs]]
+        return self.satisfying(refs[self.alive[refs]], matchers)
+
+    def satisfying(self, refs: Int32, matchers: Sequence[Matcher]) -> Int32:
+        """Those of these refs (int32[S]), living or not, that satisfy every matcher, in their order."""
         for matcher in sorted(matchers, key=_cost):
             if not len(refs):
                 break

@@ -20,6 +20,7 @@ from promlike.storage.counters import StorageCounters
 from promlike.storage.exemplar_buffer import ExemplarBuffer
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
+from promlike.storage.keep import Keep
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import AppendResult, Metadata, SeriesRecord
 from promlike.storage.wal import WalCommitter
@@ -51,6 +52,7 @@ class Ingest:
         index: SeriesIndex,
         head: Head,
         wal: WalCommitter,
+        keep: Keep,
         counters: StorageCounters,
         changes: Changes,
         now_ms: Callable[[], int],
@@ -59,6 +61,7 @@ class Ingest:
         self._index = index
         self._head = head
         self._wal = wal
+        self._keep = keep
         self._counters = counters
         self._changes = changes
         self._now_ms = now_ms
@@ -113,7 +116,7 @@ class Ingest:
         """See `SampleSink.append_exemplars`."""
         if self.exemplars.most <= 0 or not len(exemplars):
             return AppendResult(appended=0)
-        limits = self._limits()
+        limits = self._limits(exemplars.refs)
         outside = limits.outside(exemplars.ts_ms, self._counters.exemplars_rejected)
         refusal, rejected = "", 0
         if outside is not None:
@@ -300,17 +303,18 @@ class Ingest:
         values = np.require(values, np.float64, ["C", "W"])
         if not len(refs):
             return refs, ts_ms, values, 0, ""
-        limits = self._limits()
+        limits = self._limits(refs)
         outside = limits.outside(ts_ms, self._counters.samples_rejected)
         if outside is None:
             return refs, ts_ms, values, 0, ""
         keep = ~outside
         return refs[keep], ts_ms[keep], values[keep], int(outside.sum()), self._refusal(limits, refs, ts_ms, outside)
 
-    def _limits(self) -> "_Limits":
+    def _limits(self, refs: Int32) -> "_Limits":
+        """For samples of these series, int32[N]."""
         now, options = self._now_ms(), self._options
         return _Limits(
-            oldest_ms=now - options.retention_ms if options.retention_ms else -(2**63),
+            oldest_ms=self._keep.oldest_ms() if self._keep.is_uniform else self._keep.oldest_of(refs),
             newest_ms=now + options.future_limit_ms if options.future_limit_ms else 2**63 - 1,
         )
 
@@ -318,23 +322,26 @@ class Ingest:
         """Why the first row (of int32[N], int64[N]) that is `outside bool[N]` was left out."""
         first = int(np.argmax(outside))
         time_ms = int(ts_ms[first])
-        early = f"before {_utc(limits.oldest_ms)}, where retention ends"
-        limit = early if time_ms < limits.oldest_ms else f"after {_utc(limits.newest_ms)}, too far ahead of now"
+        oldest_ms = int(np.broadcast_to(limits.oldest_ms, len(refs))[first])
+        early = f"before {_utc(oldest_ms)}, where retention ends"
+        limit = early if time_ms < oldest_ms else f"after {_utc(limits.newest_ms)}, too far ahead of now"
         return f"{format_labels(self._index.labels_of(int(refs[first])))} at {_utc(time_ms)}: {limit}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Limits:
-    """The times that are taken, both included."""
+    """The times that are taken, both included; `oldest_ms` may be one for each of N samples, int64[N]."""
 
-    oldest_ms: int
+    oldest_ms: int | Int64
     newest_ms: int
 
     def outside(self, ts_ms: Int64, rejected: Counter[RejectReason]) -> Bool | None:
         """Which of the times int64[N] are not taken, N > 0, counted by reason; None when all are."""
-        if ts_ms.min() >= self.oldest_ms and ts_ms.max() <= self.newest_ms:
+        if ts_ms.min() >= np.max(self.oldest_ms) and ts_ms.max() <= self.newest_ms:
             return None
         old, ahead = ts_ms < self.oldest_ms, ts_ms > self.newest_ms
+        if not (old.any() or ahead.any()):
+            return None
         rejected[RejectReason.TOO_OLD] += int(old.sum())
         rejected[RejectReason.TOO_FAR_IN_FUTURE] += int(ahead.sum())
         outside: Bool = old | ahead

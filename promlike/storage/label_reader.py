@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from promlike.model.blocks import Bool, Int32
+from promlike.model.blocks import Bool, Int32, Int64
 from promlike.model.frame import SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
@@ -23,12 +23,12 @@ Matchers = Sequence[Sequence[Matcher]]
 
 
 class LabelLookup:
-    """The LabelReader of storage, metadata aside. `oldest_ms()` is the time before which retention lets nothing be seen."""
+    """The LabelReader of storage, metadata aside. `oldest_of(count)`: before which times the first so many series may not be seen."""
 
-    def __init__(self, index: SeriesIndex, head: Head, oldest_ms: Callable[[], int]) -> None:
+    def __init__(self, index: SeriesIndex, head: Head, oldest_of: Callable[[int], int | Int64]) -> None:
         self._index = index
         self._head = head
-        self._oldest_ms = oldest_ms
+        self._oldest_of = oldest_of
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="labels")
 
     def close(self) -> None:
@@ -92,8 +92,8 @@ class LabelLookup:
 
     def _seen(self, count: int, start_ms: int | None, end_ms: int | None) -> Bool:
         """Which of the first `count` refs are living and have a first and last time that meet (start, end]: bool[count]."""
-        oldest = self._oldest_ms()
-        start = oldest - 1 if start_ms is None else max(start_ms, oldest - 1)
+        oldest = self._oldest_of(count)
+        start = oldest - 1 if start_ms is None else np.maximum(start_ms, oldest - 1)
         seen: Bool = self._index.alive[:count] & (self._head.newest_ms(slice(count)) > start)
         if end_ms is not None:
             seen &= self._head.first_ms[:count] <= end_ms

@@ -29,7 +29,9 @@ class StorageOptions:
     follow_interval_ms: int = 60_000
     retention_ms: int = 15 * DAY_MS
     tier_retention_ms: Mapping[int, int] = field(default_factory=lambda: {300_000: 90 * DAY_MS, HOUR_MS: 730 * DAY_MS})
+    retention_bytes: int = 0
     retention_interval_ms: int = HOUR_MS
+    retention_step_ms: int = 24 * HOUR_MS
     future_limit_ms: int = 600_000
     head_cache_bytes: int = 256 << 20
     head_max_bytes: int = 0
@@ -43,8 +45,9 @@ class StorageOptions:
 
     @property
     def segment_bytes(self) -> int:
-        """The size of a segment of the WAL: several must fit into its limit, as only whole ones are dropped."""
-        return min(self.wal_segment_bytes, self.wal_max_bytes // 8) if self.wal_max_bytes else self.wal_segment_bytes
+        """The size of a segment of the WAL: several must fit into each limit, as only whole ones are dropped."""
+        limits = [limit // 8 for limit in (self.wal_max_bytes, self.retention_bytes) if limit]
+        return min([self.wal_segment_bytes, *limits])
 
     @property
     def pool_bytes(self) -> int:

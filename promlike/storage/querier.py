@@ -17,6 +17,7 @@ from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
 from promlike.storage.index import SelectedSeries, SeriesIndex
+from promlike.storage.keep import Keep
 from promlike.storage.merge import merge_blocks
 from promlike.storage.patience import Patience
 from promlike.storage.store import Deletion, Loading, Selection, SelectRequest, SeriesBlock, Store, TierOption
@@ -67,7 +68,7 @@ class _Part:
 
 
 class Querier:
-    """The Queryable of storage. `oldest_ms()` is the time before which retention lets nothing be seen."""
+    """The Queryable of storage."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Querier:
         tombstones: Tombstones,
         counters: StorageCounters,
         tiers: TierReader,
-        oldest_ms: Callable[[], int],
+        keep: Keep,
         *,
         threads: int = 4,
     ) -> None:
@@ -88,7 +89,7 @@ class Querier:
         self._tombstones = tombstones
         self._counters = counters
         self._tiers = tiers
-        self._oldest_ms = oldest_ms
+        self._keep = keep
         self._executor = worker_pool(threads, "select")
 
     def close(self) -> None:
@@ -162,7 +163,7 @@ class Querier:
     def _gather(self, requests: Sequence[SelectRequest], max_samples: int, most: int | None, loading: Loading | None = None) -> list[_Part]:
         """The head's part of every request. Raises _TooBig when there are more than `most` samples (None: gather in parallel)."""
         loaded = held = 0
-        oldest = self._oldest_ms()
+        oldest = self._keep.oldest_ms()
 
         def check(count: int) -> None:
             if loaded + count > max_samples:
@@ -180,7 +181,7 @@ class Querier:
                 parts.append(_Part(series=series, samples=NO_SAMPLES, start_ms=0, stored_rows=NO_ROWS, stored_end_ms=0, option=option))
                 continue
             start_ms = max(request.start_ms, oldest - 1)
-            if most is None and request.instants is None and not request.at_once:
+            if most is None and request.instants is None and not request.at_once and self._keep.shows_all_from(start_ms + 1):
                 deferred = self._deferred(series, start_ms, request.end_ms)
                 if deferred is not None:
                     if loaded + deferred.samples.count > max_samples:
@@ -193,7 +194,8 @@ class Querier:
             loaded += read.samples.count
             held += read.samples.count
             rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)
-            parts.append(_Part(series=series, samples=read.samples, start_ms=start_ms, stored_rows=rows, stored_end_ms=end_ms))
+            samples = self._keep.visible(series.refs, read.samples, start_ms)
+            parts.append(_Part(series=series, samples=samples, start_ms=start_ms, stored_rows=rows, stored_end_ms=end_ms))
         return parts
 
     def _deferred(self, series: SelectedSeries, start_ms: int, end_ms: int) -> _Part | None:
@@ -240,6 +242,7 @@ class Querier:
         loop = asyncio.get_running_loop()
         for part, found in zip(wanted, blocks, strict=True):
             block = without_deleted(found, part.stored_refs, deleted)
+            block = self._keep.visible(part.stored_refs, block, part.start_ms)
             recent = part.samples.whole()
             if block.count + recent.count > DIRECT_SAMPLES:
                 part.samples = await loop.run_in_executor(self._executor, merge_blocks, recent, block, part.stored_rows)

@@ -1,4 +1,4 @@
-"""Retention by time: what is too old leaves store, head and index."""
+"""Retention: what is too old, or too much, leaves store, head and index."""
 
 import asyncio
 import logging
@@ -7,18 +7,23 @@ from collections.abc import Callable
 import numpy as np
 
 from promlike.errors import StorageError
-from promlike.model.blocks import Int32
+from promlike.model.blocks import Int32, Int64
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
 from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
+from promlike.storage.keep import FOREVER_MS, Keep
 from promlike.storage.options import StorageOptions
-from promlike.storage.store import Store
+from promlike.storage.store import Deletion, Store
 from promlike.storage.tiers import TierProgress
+from promlike.storage.wal import WalCommitter
 
 log = logging.getLogger(__name__)
+
+SIZE_STEP_MS = 3_600_000
+"""Retention by size deletes whole hours."""
 
 
 class Retention:
@@ -32,6 +37,8 @@ class Retention:
         store: Store,
         flusher: Flusher,
         ingest: Ingest,
+        wal: WalCommitter,
+        keep: Keep,
         counters: StorageCounters,
         now_ms: Callable[[], int],
         tiers: TierProgress,
@@ -43,29 +50,37 @@ class Retention:
         self._store = store
         self._flusher = flusher
         self._ingest = ingest
+        self._wal = wal
+        self._keep = keep
         self._counters = counters
         self._now_ms = now_ms
 
     def oldest_ms(self) -> int:
-        """The oldest time of which samples may be seen."""
-        return self._before(self._options.retention_ms)
+        """The oldest time of which samples of any series may be seen."""
+        return self._keep.oldest_ms()
 
     def oldest_row_ms(self, resolution_ms: int) -> int:
         """The oldest time of which the rows of a tier may be seen."""
-        return self._before(self._options.tier_retention_ms[resolution_ms])
+        retention_ms = self._options.tier_retention_ms[resolution_ms]
+        return self._now_ms() - retention_ms if retention_ms else -FOREVER_MS
 
     def oldest_of_all_ms(self) -> int:
         """The oldest time of which anything may be seen."""
         if self._tiers.watermark is None:
-            return self.oldest_ms()
-        return min(self.oldest_ms(), *map(self.oldest_row_ms, self._options.tier_retention_ms))
+            return self._keep.oldest_ms()
+        return min(self._keep.oldest_ms(), *map(self.oldest_row_ms, self._options.tier_retention_ms))
 
-    def _before(self, retention_ms: int) -> int:
-        return self._now_ms() - retention_ms if retention_ms else -(2**62)
+    def oldest_of(self, count: int) -> int | Int64:
+        """The oldest time of which anything may be seen of each of the first `count` series, or one for all of them."""
+        rows_ms = self.oldest_of_all_ms()
+        if self._keep.is_uniform:
+            return rows_ms
+        kept_ms = self._keep.oldest_of(slice(count))
+        return kept_ms if self._tiers.watermark is None else np.minimum(kept_ms, rows_ms)
 
     async def run(self) -> None:
         """Enforce at every interval; a store that is away is asked again next time."""
-        while self._options.retention_ms or any(self._options.tier_retention_ms.values()):
+        while True:
             await asyncio.sleep(self._options.retention_interval_ms / 1000)
             try:
                 await self.enforce()
@@ -74,27 +89,76 @@ class Retention:
                 log.warning("retention failed, next attempt in %.0f s: %s", self._options.retention_interval_ms / 1000, error)
 
     async def enforce(self) -> None:
-        """Delete samples and rows of tiers before their cutoffs, and series that have no others. What is not rolled up yet stays."""
-        reached = self._tiers.watermark
-        cutoff_ms = self.oldest_ms() if reached is None else min(self.oldest_ms(), reached.upto_ms)
-        deleted = await self._store.delete_before(cutoff_ms)
-        for resolution_ms in self._options.tier_retention_ms if reached is not None else ():
-            await self._store.delete_tier_before(resolution_ms, self.oldest_row_ms(resolution_ms))
+        """Delete samples that are too old, then the oldest ones beyond the allowed bytes, rows of tiers, and series that have nothing left.
+
+        Samples that are not rolled up yet stay.
+        """
         self._counters.retention_runs += 1
-        self._counters.retention_deleted += max(deleted, 0)
-        await self._flusher.collect_before(cutoff_ms - 1)
+        await self._delete_before(self._rolled_up(self._keep.oldest_ms()))
+        await self._delete_of_some()
+        await self._delete_surplus()
+        for resolution_ms in self._options.tier_retention_ms if self._tiers.watermark is not None else ():
+            await self._store.delete_tier_before(resolution_ms, self.oldest_row_ms(resolution_ms))
         async with self._flusher.paused():
             # First the index: a sample that comes now revives its series and so announces it to the WAL and to the next flush again.
-            refs = self._remove_empty(self.oldest_of_all_ms())
+            refs = self._remove_empty()
             if len(refs):
                 await self._store.delete_series(refs)
 
-    def _remove_empty(self, cutoff_ms: int) -> Int32:
+    def _rolled_up(self, cutoff_ms: int) -> int:
+        """The cutoff, or until when tiers have everything, where they do not reach it yet."""
+        reached = self._tiers.watermark
+        return cutoff_ms if reached is None else min(cutoff_ms, reached.upto_ms)
+
+    async def _delete_before(self, cutoff_ms: int) -> None:
+        deleted = await self._store.delete_before(cutoff_ms)
+        self._counters.retention_deleted += max(deleted, 0)
+        await self._flusher.collect_before(cutoff_ms - 1)
+
+    async def _delete_of_some(self) -> None:
+        """Delete what is too old of the series that are kept less long than others.
+
+        Whole days at a time, as stores keep them: so there is something to do once a day, and databases drop what they compressed as one.
+        """
+        deletions = []
+        step_ms = self._options.retention_step_ms
+        for oldest_ms, refs in self._keep.groups():
+            cutoff_ms = self._rolled_up(oldest_ms) // step_ms * step_ms
+            old = refs[self._head.stored_from_ms[refs] < cutoff_ms]
+            if len(old):
+                deletions.append(Deletion(refs=old, start_ms=-FOREVER_MS, end_ms=cutoff_ms - 1))
+        if deletions:
+            async with self._flusher.paused():
+                await self._store.delete_samples(deletions)
+                for deletion in deletions:
+                    self._head.raise_stored(deletion.refs, deletion.end_ms + 1)
+
+    async def _delete_surplus(self) -> None:
+        """Delete the oldest samples until store and WAL are no larger than allowed."""
+        allowed = self._keep.options.max_bytes
+        stats = await self._store.stats() if allowed else None
+        while stats is not None and stats.min_time_ms is not None and stats.max_time_ms is not None:
+            used = stats.bytes - stats.free_bytes
+            surplus = used + self._wal.disk_bytes - allowed
+            if surplus <= 0:
+                return
+            first_ms = max(stats.min_time_ms, self._keep.oldest_ms())
+            share_ms = (stats.max_time_ms - first_ms) * min(surplus, used) // max(used, 1)
+            cutoff_ms = (first_ms + share_ms) // SIZE_STEP_MS * SIZE_STEP_MS + SIZE_STEP_MS
+            if cutoff_ms > stats.max_time_ms:
+                log.warning("retention by size: %d bytes are %d too many, but there are no older samples to delete", used, surplus)
+                return
+            self._keep.forget_before(cutoff_ms)
+            await self._delete_before(cutoff_ms)  # rolled up or not: there is no room
+            self._counters.size_retentions += 1
+            stats = await self._store.stats()
+
+    def _remove_empty(self) -> Int32:
         """Take the series out of the index whose samples are all stored and too old; return them."""
         head, n = self._head, self._index.count
         newest_ms = head.newest_ms(slice(n))
         # A series that never had a sample has the least of all times; it may be about to get its first.
-        old = (newest_ms < cutoff_ms) & (newest_ms > MIN_TIME)
+        old = (newest_ms < self.oldest_of(n)) & (newest_ms > MIN_TIME)
         old[self._ingest.in_flight()] = False
         refs = np.flatnonzero(self._index.alive[:n] & old & (head.flushed_ms[:n] >= head.last_ms[:n])).astype(np.int32)
         if len(refs):

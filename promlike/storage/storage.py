@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+
 from promlike.errors import NotReady, StorageError, StoreAway
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.clock import wall_clock_ms
@@ -26,6 +28,7 @@ from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import PairCounts, SeriesIndex
 from promlike.storage.ingest import Ingest
+from promlike.storage.keep import FOREVER_MS, Keep, KeepOptions
 from promlike.storage.label_reader import LabelLookup
 from promlike.storage.memory import keep_trimmed
 from promlike.storage.options import StorageOptions
@@ -71,7 +74,8 @@ class Storage:
         self._head = Head(pool_bytes=options.pool_bytes)
         self._writer = WalWriter(options.data_dir / "wal", options.segment_bytes)
         self._wal = WalCommitter(self._writer, max_pending_bytes=options.wal_pending_bytes, max_bytes=options.wal_max_bytes)
-        self._ingest = Ingest(options, self._index, self._head, self._wal, self.counters, self.changes, now_ms)
+        self._keep = Keep(self._index, now_ms, KeepOptions(default_ms=options.retention_ms, max_bytes=options.retention_bytes))
+        self._ingest = Ingest(options, self._index, self._head, self._wal, self._keep, self.counters, self.changes, now_ms)
         self._tombstones = Tombstones()
         self._deleter = Deleter(self._index, self._head, self._ingest, self._tombstones, self.changes, self.counters)
         self._views = ViewKeeper(store, self.counters)
@@ -89,14 +93,16 @@ class Storage:
             self._views.wake,
             tiers,
         )
-        self._retention = Retention(options, self._index, self._head, store, self._flusher, self._ingest, self.counters, now_ms, tiers)
+        self._retention = Retention(
+            options, self._index, self._head, store, self._flusher, self._ingest, self._wal, self._keep, self.counters, now_ms, tiers
+        )
         self._follower = Follower(options.follow_interval_ms, store, self._index, self._head, self._flusher, self.changes)
-        retention, raw = self._retention, RawReader(self._head, store, self._tombstones)
+        retention, keep, raw = self._retention, self._keep, RawReader(self._head, store, self._tombstones)
         self._roller = Roller(self._head, store, self._flusher, raw, self._tombstones, tiers, self.counters, retention)
-        tier_reader = TierReader(self._head, store, raw, tiers, retention.oldest_ms, retention.oldest_row_ms)
-        self._querier = Querier(self._index, self._head, store, self._tombstones, self.counters, tier_reader, retention.oldest_ms)
-        self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, retention.oldest_ms)
-        self._labels = LabelLookup(self._index, self._head, retention.oldest_of_all_ms)
+        tier_reader = TierReader(self._head, store, raw, tiers, keep.oldest_ms, retention.oldest_row_ms)
+        self._querier = Querier(self._index, self._head, store, self._tombstones, self.counters, tier_reader, keep)
+        self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, keep.oldest_ms)
+        self._labels = LabelLookup(self._index, self._head, retention.oldest_of)
         self._lock = FolderLock(options.data_dir)
         self._state = "new"
 
@@ -193,6 +199,18 @@ class Storage:
     async def roll_up(self) -> None:
         """Bring the tiers up to date now. Raises StorageError."""
         await self._roller.roll_up()
+
+    @property
+    def keep_options(self) -> KeepOptions:
+        """What retention keeps."""
+        return self._keep.options
+
+    def set_keep_options(self, options: KeepOptions) -> None:
+        """Keep so much from now on. What is not kept any more cannot be seen at once; the store deletes it when retention runs."""
+        if options != self._keep.options:
+            self._keep.change(options)
+            everything = np.arange(self._index.count, dtype=np.int32)
+            self.changes.deleted(everything, -FOREVER_MS, FOREVER_MS)
 
     async def enforce_retention(self) -> None:
         """Run retention now. Raises StorageError."""
@@ -318,7 +336,7 @@ class Storage:
     @property
     def oldest_ms(self) -> int:
         """The oldest time that retention lets be seen."""
-        return self._retention.oldest_ms()
+        return self._keep.whole_from_ms()
 
     # What `/metrics` and the status endpoints show; see also `counters`.
 

@@ -315,13 +315,14 @@ class FlushBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
-    """What `status` endpoints and metrics show of a store."""
+    """What `status` endpoints and metrics show of a store. Of its bytes so many are free to be used again."""
 
     series: int
     samples: int
     bytes: int
     min_time_ms: int | None
     max_time_ms: int | None
+    free_bytes: int = 0
 
 
 class Store(Protocol):

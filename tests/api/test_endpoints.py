@@ -232,6 +232,7 @@ async def test_status(client: Client) -> None:
     assert "job_name: kept" in (await client.get("status/config"))["data"]["yaml"]
     runtime = (await client.get("status/runtimeinfo"))["data"]
     assert runtime.keys() >= {"startTime", "reloadConfigSuccess", "storageRetention", "goroutineCount"}
+    assert runtime["storageRetention"] == "20y"
     tsdb = (await client.get("status/tsdb", limit="1"))["data"]
     assert tsdb["headStats"]["numSeries"] == 4
     assert tsdb["headStats"]["maxTime"] == NOW_MS

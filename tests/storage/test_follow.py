@@ -117,7 +117,7 @@ async def test_retention_of_one_leaves_series_that_the_other_still_writes(pair: 
     await second.append([("a", NOW_MS - 1000, 2.0)])
     await second.storage.flush()
     moved = first.storage
-    moved._retention._now_ms = lambda: NOW_MS + 2 * day  # the clock of one daemon
+    moved._keep._now_ms = lambda: NOW_MS + 2 * day  # the clock of one daemon
     await moved.enforce_retention()
     await second.append([("a", NOW_MS, 3.0)])
     await second.storage.flush()

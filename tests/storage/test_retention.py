@@ -3,8 +3,16 @@
 import asyncio
 import threading
 
+import numpy as np
+import pytest
+
+from promlike.model.matchers import Matcher, MatchOp
+from promlike.storage.keep import KeepOptions, KeepRule
 from promlike.storage.options import HOUR_MS
-from tests.storage.conftest import NOW_MS, Benches, answer
+from tests.storage.conftest import NOW_MS, Bench, Benches, answer
+from tests.storage.test_recovery import rows_in_sql
+
+DAY_MS = 24 * HOUR_MS
 
 
 async def test_a_series_whose_sample_is_on_its_way_through_the_wal_stays(benches: Benches) -> None:
@@ -24,3 +32,113 @@ async def test_a_series_whose_sample_is_on_its_way_through_the_wal_stays(benches
     assert await bench.select() == wanted
     await bench.reopen()
     assert await bench.select() == wanted
+
+
+def kept(*rules: tuple[str, int], default_ms: int = 10 * DAY_MS, max_bytes: int = 0) -> KeepOptions:
+    """Rules for instances that match an expression."""
+    return KeepOptions(
+        default_ms=default_ms,
+        max_bytes=max_bytes,
+        rules=tuple(KeepRule(matchers=(Matcher("instance", MatchOp.REGEX, text),), keep_ms=keep_ms) for text, keep_ms in rules),
+    )
+
+
+async def instances(bench: Bench) -> list[str]:
+    return (await bench.storage.label_values("instance", [], start_ms=None, end_ms=None))[0]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_of_the_rules_the_first_that_fits_says_how_long_a_series_is_kept(benches: Benches, stored: bool) -> None:
+    bench = await benches(head_window_ms=0, head_cache_bytes=0)
+    bench.storage.set_keep_options(kept((".*", 0)))
+    times = [NOW_MS - day * DAY_MS - HOUR_MS for day in (30, 12, 8, 3, 0)]
+    await bench.append([(name, ts, 1.0) for name in ("debug", "long", "ever", "other") for ts in times])
+    if stored:
+        await bench.storage.flush()
+    options = kept(("debug|nobody", 2 * DAY_MS), ("long", 20 * DAY_MS), ("debug|long|ever", 0))
+    truth = {"debug": times[4:], "long": times[1:], "ever": times, "other": times[2:]}
+    wanted = answer({name: dict.fromkeys(rows, 1.0) for name, rows in truth.items()})
+    bench.storage.set_keep_options(options)
+    assert await bench.select() == wanted
+    for _ in range(2):
+        await bench.storage.flush()
+        await bench.storage.enforce_retention()
+        assert await bench.select() == wanted
+    await bench.storage.close()
+    # The store deletes whole days of those that are kept less long than the longest.
+    assert {(name, ts) for name, ts, _ in rows_in_sql(bench.folder)} == {(name, ts) for name, rows in truth.items() for ts in rows}
+
+
+async def test_a_sample_is_refused_that_its_rule_does_not_keep(benches: Benches) -> None:
+    bench = await benches()
+    bench.storage.set_keep_options(kept(("debug", DAY_MS), ("long", 20 * DAY_MS)))
+    old = NOW_MS - 2 * DAY_MS
+    result = await bench.append(
+        [("debug", old, 1.0), ("long", old - 10 * DAY_MS, 1.0), ("other", old, 1.0), ("other", old - 10 * DAY_MS, 1.0)]
+    )
+    assert (result.appended, result.rejected) == (2, 2)
+    assert 'instance="debug"' in result.refusal
+    assert await instances(bench) == ["long", "other"]
+
+
+async def test_a_series_leaves_the_index_when_its_own_time_is_over(benches: Benches) -> None:
+    bench = await benches()
+    bench.storage.set_keep_options(kept(("debug", DAY_MS)))
+    await bench.append([("debug", NOW_MS, 1.0), ("other", NOW_MS, 1.0)])
+    await bench.storage.flush()
+    bench.clock[0] += 2 * DAY_MS
+    assert await instances(bench) == ["other"]
+    await bench.storage.enforce_retention()
+    assert bench.storage.head_series == 1
+    assert bench.storage.counters.series_removed == 1
+    await bench.append([("debug", bench.clock[0], 2.0)])
+    assert await instances(bench) == ["debug", "other"]
+
+
+async def test_new_rules_are_told_to_who_caches_answers(benches: Benches) -> None:
+    bench = await benches()
+    await bench.append([("a", NOW_MS, 1.0)])
+    told: list[list[int]] = []
+    bench.storage.changes.subscribe(lambda refs, start, end: told.append(refs.tolist()), settled_ms=0)
+    bench.storage.set_keep_options(kept(("a", DAY_MS)))
+    bench.storage.set_keep_options(kept(("a", DAY_MS)))
+    assert told == [[0]]
+    assert bench.storage.oldest_ms == NOW_MS - DAY_MS
+
+
+async def test_retention_by_size_deletes_the_oldest_samples(benches: Benches) -> None:
+    bench = await benches(head_window_ms=0, head_cache_bytes=0, wal_segment_bytes=200_000)
+    bench.storage.set_keep_options(kept(default_ms=0))
+    pick = np.random.default_rng(1)
+    refs = np.array([bench.ref(f"i{k}") for k in range(200)], np.int32)
+    for day in range(20, 0, -1):
+        for k in range(10):
+            at = NOW_MS - day * DAY_MS + k * 2 * HOUR_MS
+            ts_ms = np.repeat(at + np.arange(50, dtype=np.int64) * 1000, len(refs))
+            await bench.storage.append(np.tile(refs, 50), ts_ms, pick.random(len(ts_ms)))
+        await bench.storage.flush()
+    before = await bench.storage.store_stats()
+    limit = (before.bytes - before.free_bytes) // 2
+    bench.storage.set_keep_options(kept(default_ms=0, max_bytes=limit))
+    await bench.storage.enforce_retention()
+    after = await bench.storage.store_stats()
+    assert after.bytes - after.free_bytes + bench.storage.wal_disk_bytes <= limit
+    assert 0 < bench.storage.counters.size_retentions < 10
+    assert before.samples // 5 < after.samples < before.samples * 2 // 3
+    found = next(iter((await bench.select((Matcher("instance", MatchOp.EQUAL, "i7"),))).values()))
+    assert found[0][0] >= bench.storage.oldest_ms > NOW_MS - 20 * DAY_MS
+    assert found[-1][0] == NOW_MS - DAY_MS + 18 * HOUR_MS + 49_000
+    for lap in range(5):  # what is free is used again
+        await bench.storage.append(refs, np.full(len(refs), NOW_MS + lap, np.int64), pick.random(len(refs)))
+        await bench.storage.flush()
+        await bench.storage.enforce_retention()
+    assert (await bench.storage.store_stats()).bytes < 1.5 * before.bytes
+
+
+async def test_what_has_only_recent_samples_is_not_emptied_for_its_size(benches: Benches) -> None:
+    bench = await benches()
+    await bench.append([("a", NOW_MS, 1.0)])
+    await bench.storage.flush()
+    bench.storage.set_keep_options(kept(max_bytes=1))
+    await bench.storage.enforce_retention()
+    assert await bench.select() == answer({"a": {NOW_MS: 1.0}})

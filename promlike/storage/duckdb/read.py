@@ -72,10 +72,11 @@ def load_position(cursor: duckdb.DuckDBPyConnection) -> WalPosition | None:
 
 def load_stats(cursor: duckdb.DuckDBPyConnection) -> StoreStats:
     """Everything but the size in bytes. The times come from `series_times`, so no sample is looked at."""
+    block, free = cursor.execute("SELECT block_size, free_blocks FROM pragma_database_size()").fetchall()[0]
     series = _integer(cursor.execute("SELECT count(*) FROM series"))
     samples = _integer(cursor.execute("SELECT count(*) FROM samples"))
     first, last = cursor.execute("SELECT min(min_ts), max(max_ts) FROM series_times").fetchall()[0]
-    return StoreStats(series=series, samples=samples, bytes=0, min_time_ms=first, max_time_ms=last)
+    return StoreStats(series=series, samples=samples, bytes=0, min_time_ms=first, max_time_ms=last, free_bytes=block * free)
 
 
 def column_array(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -172,9 +172,7 @@ class DuckDBStore:
     async def stats(self) -> StoreStats:
         stats = await self._read("count its samples", load_stats)
         size = self._path.stat().st_size if self._path.exists() else 0
-        return StoreStats(
-            series=stats.series, samples=stats.samples, bytes=size, min_time_ms=stats.min_time_ms, max_time_ms=stats.max_time_ms
-        )
+        return replace(stats, bytes=size)
 
     async def _on_writer(self, doing: str, work: Callable[[], T]) -> T:
         def translate() -> T:
