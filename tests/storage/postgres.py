@@ -3,8 +3,10 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port
+from tests.servers import START_SECONDS, free_port
 
 ACCOUNT = "postgres"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postgres:
-    """`control`: the command that starts and stops the server with these options."""
+    """A server that can be killed and started again. `control`: the command of pg_ctl; `options`: what it starts the server with."""
 
     port: int
     folder: Path
@@ -30,21 +32,33 @@ class Postgres:
         return f"postgresql://{ACCOUNT}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        self._run("-o", self.options, "-l", str(self.folder / "log"), "start")
+        """Start, or start again; after `kill` this waits until the processes of the dead server are gone, too."""
+        started = time.monotonic()
+        command = [*self.control, "-o", self.options, "-l", str(self.folder / "log"), "start"]
+        while subprocess.run(command, check=False, capture_output=True, cwd=self.folder).returncode:
+            if time.monotonic() > started + START_SECONDS:
+                raise RuntimeError(f"PostgreSQL did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """As a crash of the machine would."""
-        self._run("-m", "immediate", "stop")
+        subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=self.folder)
+
+    def kill(self) -> None:
+        """kill -9; the processes of its connections see it and end."""
+        os.kill(self.pid, signal.SIGKILL)
 
     def send(self, sign: int) -> None:
         """Send a signal to the server and all its processes; SIGSTOP makes it hang, SIGCONT go on."""
-        main = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        main = self.pid
         for pid in (main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())):
             with suppress(ProcessLookupError):
                 os.kill(pid, sign)
 
-    def _run(self, *words: str) -> None:
-        subprocess.run([*self.control, *words], check=True, capture_output=True, cwd=self.folder)
+    @property
+    def pid(self) -> int:
+        """The process that takes connections."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
 
 def server_programs() -> Path:

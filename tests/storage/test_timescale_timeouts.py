@@ -34,11 +34,10 @@ async def store(plain_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 async def server_pids(server: Postgres, url: str) -> list[int]:
     """The process that takes connections, and those of promlike's."""
-    first = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
     connection = await asyncpg.connect(url)
     rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'promlike'")
     await connection.close()
-    return [first, *(row["pid"] for row in rows)]
+    return [server.pid, *(row["pid"] for row in rows)]
 
 
 @contextmanager
