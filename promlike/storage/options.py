@@ -32,6 +32,7 @@ class StorageOptions:
     retention_bytes: int = 0
     retention_interval_ms: int = HOUR_MS
     retention_step_ms: int = 24 * HOUR_MS
+    upkeep_interval_ms: int = 900_000
     future_limit_ms: int = 600_000
     head_cache_bytes: int = 256 << 20
     head_max_bytes: int = 0

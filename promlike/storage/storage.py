@@ -41,6 +41,7 @@ from promlike.storage.store import AppendResult, Loading, Metadata, Selection, S
 from promlike.storage.tier_reader import TierReader
 from promlike.storage.tiers import TierProgress
 from promlike.storage.tombstones import Tombstones
+from promlike.storage.upkeep import Upkeep
 from promlike.storage.view_keeper import ViewKeeper
 from promlike.storage.wal import WalCommitter, WalWriter
 from promlike.storage.wal_replay import ReplayReport
@@ -164,6 +165,7 @@ class Storage:
             tasks.create_task(self._views.run(), name="views")
             tasks.create_task(self._follower.run(), name="follow")
             tasks.create_task(self._roller.run(), name="rollups")
+            tasks.create_task(Upkeep(self.options.upkeep_interval_ms, self._store).run(), name="upkeep")
             tasks.create_task(keep_trimmed(), name="trim")
 
     async def close(self) -> None:

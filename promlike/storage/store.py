@@ -438,6 +438,10 @@ class Store(Protocol):
         """
         ...
 
+    async def maintain(self) -> None:
+        """Do from time to time what makes stored samples smaller or faster to read. Flushes and reads go on beside it."""
+        ...
+
     async def stats(self) -> StoreStats: ...
 
     async def foreign_changes(self) -> int:

@@ -169,6 +169,9 @@ class DuckDBStore:
         """None: the file belongs to one process."""
         return 0
 
+    async def maintain(self) -> None:
+        """Nothing: row groups are compressed when they are written, and retention and `clean` give space back."""
+
     async def stats(self) -> StoreStats:
         stats = await self._read("count its samples", load_stats)
         size = self._path.stat().st_size if self._path.exists() else 0

@@ -16,7 +16,7 @@ from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
-from promlike.storage.timescale import days, delete, exemplars, load, metadata, partitions, read, series, tiers, views, write, writers
+from promlike.storage.timescale import compact, days, delete, exemplars, load, metadata, partitions, read, series, tiers, views, write, writers
 from promlike.storage.timescale.connection import Database
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
@@ -225,6 +225,10 @@ class TimescaleStore:
     async def foreign_changes(self) -> int:
         async with self._database.connection("look for changes") as connection:
             return self._own.foreign(await writers.last_flush(connection))
+
+    async def maintain(self) -> None:
+        if self.features.timescale:
+            await compact.compact(self._database)
 
     async def stats(self) -> StoreStats:
         async with self._database.connection("read statistics") as connection:

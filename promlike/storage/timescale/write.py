@@ -18,6 +18,9 @@ from promlike.storage.timescale.partitions import make_partitions
 from promlike.storage.timescale.server import ServerFeatures
 from promlike.storage.timescale.times import to_time
 
+SORTED_AT_ONCE = 1_000_000
+"""Rows of one COPY that stay together: more than a chunk has."""
+
 COLUMNS = ("ts", "series_id", "value")
 
 Times = tuple[Int32, Int64, Int64]
@@ -76,6 +79,7 @@ async def write_chunks(
     if features.direct_compress:
         await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
         await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy_client_sorted = on")
+        await connection.execute(f"SET LOCAL timescaledb.direct_compress_copy_tuple_sort_limit = {SORTED_AT_ONCE}")
     times, overtaken = [], []
     while (portion := await asyncio.to_thread(_next_portion, ids, others, chunks)) is not None:
         if not features.timescale:
