@@ -16,7 +16,21 @@ from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
-from promlike.storage.timescale import compact, days, delete, exemplars, load, metadata, partitions, read, series, tiers, views, write, writers
+from promlike.storage.timescale import (
+    compact,
+    days,
+    delete,
+    exemplars,
+    load,
+    metadata,
+    partitions,
+    read,
+    series,
+    tiers,
+    views,
+    write,
+    writers,
+)
 from promlike.storage.timescale.connection import Database
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate

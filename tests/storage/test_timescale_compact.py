@@ -1,0 +1,47 @@
+"""Small batches of many flushes become full ones once their day is over, and nothing changes for readers."""
+
+from pathlib import Path
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
+import pytest
+
+from promlike.storage.timescale.store import TimescaleStore
+from tests.storage.store_suite import START_MS, batch, read, records
+
+BATCHES = """
+SELECT format('%I.%I', compressed.schema_name, compressed.table_name)
+FROM _timescaledb_catalog.chunk JOIN _timescaledb_catalog.chunk AS compressed ON compressed.id = chunk.compressed_chunk_id
+JOIN _timescaledb_catalog.hypertable ON hypertable.id = chunk.hypertable_id WHERE hypertable.table_name = 'samples'
+"""
+
+
+async def batches(database: str) -> int:
+    connection = await asyncpg.connect(database)
+    counts = [await connection.fetchval(f"SELECT count(*) FROM {row[0]}") for row in await connection.fetch(BATCHES)]
+    await connection.close()
+    return sum(counts)
+
+
+@pytest.fixture
+def samples() -> dict[int, list[tuple[int, float]]]:
+    return {ref: [(START_MS + k * 1000, float(ref + k)) for k in range(60)] for ref in range(10)}
+
+
+async def test_batches_are_put_together_and_late_samples_still_find_their_place(
+    database: str, tmp_path: Path, samples: dict[int, list[tuple[int, float]]]
+) -> None:
+    store = TimescaleStore(database, folder=tmp_path)
+    await store.open()
+    for flush in range(6):
+        part = {ref: rows[flush * 10 : flush * 10 + 10] for ref, rows in samples.items()}
+        await store.write(batch(part, series=records(*map(str, range(10))) if not flush else (), position=(1, 8 + flush)))
+    assert await batches(database) == 60
+    await store.maintain()
+    assert await batches(database) == 10
+    assert await read(store, range(10)) == list(samples.values())
+    async with store._database.connection("look") as connection:
+        assert await connection.fetchval("SELECT bool_and(compacted = samples) FROM sample_days")
+    await store.write(batch(late={0: [(START_MS + 500, 7.0)], 1: [(START_MS, -1.0)]}, position=(1, 99)))
+    assert (await read(store, [1]))[0][:2] == [(START_MS, -1.0), (START_MS + 1000, 2.0)]
+    assert (await read(store, [0]))[0][:2] == [(START_MS, 0.0), (START_MS + 500, 7.0)]
+    await store.close()
