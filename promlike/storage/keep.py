@@ -11,7 +11,8 @@ from promlike.model.matchers import Matcher
 from promlike.storage.deletion_kernels import drop_between
 from promlike.storage.index import SeriesIndex
 
-FOREVER_MS = 2**62
+FOREVER_MS = 2**62 + 2**61
+"""Longer before any clock than the times of samples reach, -(2^62) ms, and still an int64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

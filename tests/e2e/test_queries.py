@@ -3,6 +3,7 @@
 import http.client
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -12,6 +13,9 @@ from tests.servers import Server, promlike
 
 SLOW = " + ".join(f"count(last_over_time(topk({k}, slow)[1d:600ms]))" for k in range(50, 70))
 """Seconds of work for one thread, in steps short enough to be stopped between them."""
+
+SHORT = "count(last_over_time(slow[10s:1s]))"
+"""Milliseconds of work, which yet wait for their turn: subqueries always do."""
 
 
 @pytest.fixture(scope="module")
@@ -28,32 +32,37 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def ask_and_leave(server: Server, after: float) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    connection.request("GET", f"/api/v1/query?query={quote(SLOW)}")
-    time.sleep(after)
-    connection.close()
+@contextmanager
+def slow_query(server: Server, already: float = 0.2) -> Iterator[None]:
+    """A query that has run for so many seconds; its client goes away at the end."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
+        connection.request("GET", f"/api/v1/query?query={quote(SLOW)}")
+        time.sleep(already)
+        yield
 
 
 def test_a_client_that_goes_away_frees_its_place(server: Server) -> None:
     started = time.monotonic()
     assert server.post("/api/v1/query", query=SLOW).status == 200
     whole = time.monotonic() - started
-    ask_and_leave(server, whole / 10)
+    with slow_query(server, whole / 10):
+        pass
     started = time.monotonic()
-    assert server.get("/api/v1/query", query="1").status == 200
+    assert server.get("/api/v1/query", query=SHORT).status == 200
     assert time.monotonic() - started < whole / 2
 
 
 def test_a_query_that_finds_no_place_in_time_is_a_timeout(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    connection.request("GET", f"/api/v1/query?query={quote(SLOW)}")
-    time.sleep(0.2)
-    waited = server.get("/api/v1/query", query="1", timeout="0.1")
+    with slow_query(server):
+        waited = server.get("/api/v1/query", query=SHORT, timeout="0.1")
     assert waited.status == 503
     assert waited.json()["errorType"] == "timeout"
     assert waited.json()["error"] == "query timed out in query queue"
-    connection.close()
+
+
+def test_a_light_query_does_not_stand_in_line(server: Server) -> None:
+    with slow_query(server):
+        assert server.get("/api/v1/query", query="1", timeout="0.1").status == 200
 
 
 def test_a_slow_query_ends_at_its_timeout(server: Server) -> None:
@@ -68,13 +77,10 @@ def test_a_slow_query_ends_at_its_timeout(server: Server) -> None:
 
 
 def test_other_requests_are_answered_while_a_query_runs(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    connection.request("GET", f"/api/v1/query?query={quote(SLOW)}")
-    time.sleep(0.2)
     seconds = []
-    for _ in range(10):
-        started = time.monotonic()
-        assert server.get("/api/v1/label/number/values").status == 200
-        seconds.append(time.monotonic() - started)
-    connection.close()
+    with slow_query(server):
+        for _ in range(10):
+            started = time.monotonic()
+            assert server.get("/api/v1/label/number/values").status == 200
+            seconds.append(time.monotonic() - started)
     assert sorted(seconds)[5] < 0.5
