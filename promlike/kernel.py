@@ -28,6 +28,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.storage.arrange",
     "promlike.storage.deletion_kernels",
     "promlike.storage.head_kernels",
+    "promlike.storage.head_read_kernels",
     "promlike.storage.index_kernels",
     "promlike.storage.label_columns",
     "promlike.storage.merge",

@@ -262,7 +262,7 @@ class _Chunks:
         step = max(1, min(len(refs), CHUNK_SAMPLES * len(refs) // max(snapshot.unflushed, 1)))
         for start in range(0, len(refs), step):
             part = refs[start : start + step]
-            samples: SampleBlock = self._head.read(part, snapshot.flushed_ms[part], snapshot.upto_ms[part]).samples
+            samples: SampleBlock = self._head.reader.read(part, snapshot.flushed_ms[part], snapshot.upto_ms[part]).samples
             self.samples += len(samples.ts_ms)
             self._marks.chunk(part, samples)
             yield SampleChunk(refs=part, samples=samples)

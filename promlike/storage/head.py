@@ -1,95 +1,36 @@
 """The head: recent samples of every series in memory, sorted by time, late samples included.
 
-One thread (the event loop's) writes; any thread reads without a lock. A reader copies the packed word of each series and is then
-unaffected by appends. What changes a chain other than at its end (a late sample, collection of old blocks) first makes the version of the
-series odd and afterwards even again; a reader whose versions changed reads again. Collected blocks are reused only when every reader that
-may still walk them has finished.
+The chains of blocks with the samples are in `head_chains`, reading them in `head_reader`. Here stands what is known of each series' times,
+and what follows for chains and books from an append, a flush, a collection and a deletion. One thread (the event loop's) does all that.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promlike.errors import StorageUnavailable
-from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock, StepGrid
-from promlike.model.threads import worker_pool
+from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock
 from promlike.storage import head_kernels as kernels
 from promlike.storage.deletion_kernels import delete_from_chains
+from promlike.storage.head_chains import BLOCK_BYTES, Chains
 from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
+from promlike.storage.head_reader import HeadReader
 from promlike.storage.head_snapshot import HeadSnapshot, LatePart
 from promlike.storage.memory import reserve
 from promlike.storage.store import AppendResult
 
-BLOCK_BYTES = BLOCK * 12 + 32
 MAX_TIME = 2**63 - 1
 MAX_SERIES = 1 << 27
-PARALLEL_SAMPLES = 400_000
-"""Below this many samples one thread is faster than handing out parts."""
-THINNED = 2
-"""With more samples than so many a series and instant, looking the needed ones up is cheaper than copying all."""
-MOST_ATTEMPTS = 1_000_000
-SAMPLED = 64
-"""Series that are counted to find that out."""
-PICKED_AT_ONCE = 250_000
-"""Cells of a part of a thinned read, which bounds what it takes beside its result."""
 
 _SERIES_STEP = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeadRead:
-    """What the head holds of S series in a range, and from where on (exclusive) that is everything: `covered_ms int64[S]`."""
-
-    samples: SampleBlock
-    covered_ms: Int64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeadCount:
-    """The samples that `refs int32[S]` had between the bounds at one moment: how many (`counts int64[S]`), and from where on (exclusive)
-    that is everything (`covered_ms int64[S]`); with what it takes to read them later. `deletions`: how many there had been before.
-    """
-
-    refs: Int32
-    heads: Int64
-    versions: Int64
-    counts: Int64
-    covered_ms: Int64
-    bounds: tuple[Int64, Int64]
-    deletions: int
-
-    def take(self, rows: Bool | slice) -> "HeadCount":
-        """Some of the series."""
-        return HeadCount(
-            refs=np.ascontiguousarray(self.refs[rows]),
-            heads=np.ascontiguousarray(self.heads[rows]),
-            versions=self.versions[rows],
-            counts=self.counts[rows],
-            covered_ms=self.covered_ms[rows],
-            bounds=self.bounds,
-            deletions=self.deletions,
-        )
 
 
 class Head:
     """Samples of all series by ref. `pool_bytes` bounds the address space of the block pool."""
 
     def __init__(self, *, pool_bytes: int, threads: int = 2) -> None:
-        blocks = max(pool_bytes // BLOCK_BYTES, 1024)
-        self._capacity = blocks
-        self._deltas = cast(Int32, reserve((blocks, BLOCK), np.int32, huge_pages=True))
-        self._bits = cast(Int64, reserve((blocks, BLOCK), np.int64, huge_pages=True))
-        self._links = cast(Int64, reserve((blocks, 4), np.int64))
-        self._free = cast(Int32, reserve((blocks,), np.int32))
-        self._pool = np.zeros(2, np.int64)
-        self._work = cast(Int64, reserve((MAX_SERIES,), np.int64))
-        self._published = cast(Int64, reserve((MAX_SERIES,), np.int64))
-        self._version = cast(Int64, reserve((MAX_SERIES,), np.int64))
+        self._chains = Chains(blocks=max(pool_bytes // BLOCK_BYTES, 1024), series=MAX_SERIES)
         self.last_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
         """The newest time that each series ever had, stored or not: what is not after it is late. See also `newest_ms`."""
         self._cut_at_ms = cast(Int64, reserve((MAX_SERIES,), np.int64))
@@ -113,23 +54,22 @@ class Head:
         """The late samples of the snapshot that is being stored, to have them again if that fails."""
         self._pinned = cast("NDArray[np.uint8]", reserve((MAX_SERIES,), np.uint8))
         """Series with late samples that the store has not: their blocks must stay, or queries would see the old values meanwhile."""
-        self._readers: dict[int, int] = {}
-        self._reader_ids = iter(range(2**62))
-        self._epoch = 0
-        self._limbo: list[tuple[int, Int32]] = []
-        self._threads = threads
-        self._executor = worker_pool(threads, "head")
-        self.deletions = 0
-        """How many deletions there were; rises before one changes anything."""
+        self.reader = HeadReader(self._chains, self.covered_ms, threads)
+        """Reads the samples, from any thread."""
         self.unflushed = 0
         """Samples appended since the last flush that was stored, late ones included."""
 
     def close(self) -> None:
-        self._executor.shutdown(wait=True)
+        self.reader.close()
 
     @property
     def series(self) -> int:
         return self._series
+
+    @property
+    def deletions(self) -> int:
+        """How many deletions there were; rises before one changes anything."""
+        return self._chains.deletions
 
     @property
     def used_bytes(self) -> int:
@@ -138,7 +78,7 @@ class Head:
 
     @property
     def used_blocks(self) -> int:
-        return int(self._pool[0] - self._pool[1])
+        return self._chains.used_blocks
 
     def add_series(self, ref: int) -> None:
         """Make room for a ref; refs of a gap below it become empty series."""
@@ -200,24 +140,25 @@ class Head:
 
     def append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         """Take samples (int32[N], int64[N], float64[N], any order). Raises StorageUnavailable when the pool is full."""
-        self.check_room(len(refs))
+        chains = self._chains
+        chains.check_room(len(refs))
         bits = values.view(np.int64)
         late = np.empty(len(refs), np.int64)
         found = kernels.append(
             refs,
             ts_ms,
             bits,
-            self._deltas,
-            self._bits,
-            self._links,
-            self._work,
+            chains.deltas,
+            chains.bits,
+            chains.links,
+            chains.work,
             self.last_ms,
             self.first_ms,
-            self._free,
-            self._pool,
+            chains.free,
+            chains.pool,
             late,
         )
-        kernels.publish(refs, self._work, self._published)
+        chains.publish(refs)
         self.unflushed += len(refs) - found
         if not found:
             return AppendResult(appended=len(refs))
@@ -234,29 +175,27 @@ class Head:
 
     def check_room(self, samples: int) -> None:
         """Raise StorageUnavailable when this many samples may not fit."""
-        if self._pool[0] - self._pool[1] + samples > self._capacity:
-            self._release()
-            if self._pool[0] - self._pool[1] + samples > self._capacity:
-                raise StorageUnavailable(f"the head holds {self.used_bytes} bytes and is full")
+        self._chains.check_room(samples)
 
     def _insert(self, refs: Int32, ts_ms: Int64, bits: Int64) -> "np.ndarray[tuple[int], np.dtype[np.int8]]":
         """Put late samples into their chains, last write wins; remember those that the store may already have been given."""
+        chains = self._chains
         outcome = np.empty(len(refs), np.int8)
-        with self._changing(refs):
+        with chains.changing(refs):
             kernels.insert(
                 refs,
                 ts_ms,
                 bits,
-                self._deltas,
-                self._bits,
-                self._links,
-                self._work,
+                chains.deltas,
+                chains.bits,
+                chains.links,
+                chains.work,
                 self.first_ms,
-                self._free,
-                self._pool,
+                chains.free,
+                chains.pool,
                 outcome,
             )
-            kernels.publish(refs, self._work, self._published)
+            chains.publish(refs)
         np.maximum.at(self._cut_to_ms, refs, ts_ms)
         self.note_late(refs, ts_ms)
         stored = (outcome != kernels.DUPLICATE) & (ts_ms <= self._flushing_ms[refs])
@@ -274,149 +213,6 @@ class Head:
         self.late_from_ms[: self._series] = MAX_TIME
         for refs, ts_ms, _ in (*self._late, *self._lent):
             self.note_late(refs, ts_ms)
-
-    @contextmanager
-    def _changing(self, refs: Int32) -> Iterator[None]:
-        """Versions are odd inside; NumPy's fancy assignment makes a ref that stands there twice count once."""
-        self._version[refs] |= 1
-        try:
-            yield
-        finally:
-            self._version[refs] = (self._version[refs] | 1) + 1
-
-    def read(
-        self,
-        refs: Int32,
-        start_ms: Int64,
-        end_ms: Int64,
-        *,
-        instants: StepGrid | None = None,
-        check: Callable[[int], None] | None = None,
-        parallel: bool = False,
-    ) -> HeadRead:
-        """The samples of `refs int32[S]` in (start, end]; `start_ms`, `end_ms int64[S]` or int64[1] for all.
-
-        `instants` (for one start and end): at least the newest sample at or before each of these times, others may be left out.
-        `check(count)` is called before the samples are copied and may raise. `parallel` spreads large copies over threads.
-        """
-        with self._reading():
-            for attempt in range(MOST_ATTEMPTS):
-                version = self._version[refs]
-                covered = self.covered_ms[refs]
-                samples = None if (version & 1).any() else self._try_read(refs, start_ms, end_ms, instants, check, parallel)
-                if samples is not None and np.array_equal(version, self._version[refs]):
-                    return HeadRead(samples=samples, covered_ms=covered)
-                _pause(attempt)
-        raise StorageUnavailable("the head kept changing while it was read")
-
-    def count(self, refs: Int32, start_ms: int, end_ms: int) -> HeadCount:
-        """How many samples `refs int32[S]` have in (start, end], as a mark for `copy`."""
-        bounds = np.array([start_ms], np.int64), np.array([end_ms], np.int64)
-        counts = np.empty(len(refs), np.int64)
-        with self._reading():
-            for attempt in range(MOST_ATTEMPTS):
-                deletions = self.deletions
-                version, covered, heads = self._version[refs], self.covered_ms[refs], self._published[refs]
-                kernels.count_samples(heads, *bounds, self._deltas, self._links, counts)
-                if not (version & 1).any() and np.array_equal(version, self._version[refs]):
-                    return HeadCount(
-                        refs=refs,
-                        heads=heads,
-                        versions=version,
-                        counts=counts,
-                        covered_ms=covered,
-                        bounds=bounds,
-                        deletions=deletions,
-                    )
-                _pause(attempt)
-        raise StorageUnavailable("the head kept changing while it was read")
-
-    def copy(self, counted: HeadCount) -> SampleBlock | None:
-        """What was counted, as it was then; None when a chain changed since, other than by new samples at its end."""
-        offsets = np.zeros(len(counted.refs) + 1, np.int64)
-        np.cumsum(counted.counts, out=offsets[1:])
-        ts_out, bits_out = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
-        with self._reading():
-            wrong = kernels.copy_samples(
-                counted.heads, *counted.bounds, self._deltas, self._bits, self._links, offsets, 0, len(offsets) - 1, ts_out, bits_out
-            )
-        if wrong or not np.array_equal(counted.versions, self._version[counted.refs]):
-            return None
-        return SampleBlock(ts_ms=ts_out, values=bits_out.view(np.float64), offsets=offsets)
-
-    def _try_read(
-        self,
-        refs: Int32,
-        start_ms: Int64,
-        end_ms: Int64,
-        instants: StepGrid | None,
-        check: Callable[[int], None] | None,
-        parallel: bool,
-    ) -> SampleBlock | None:
-        """One attempt; None when a chain changed between counting and copying."""
-        heads = self._published[refs]
-        if instants is not None and self._is_denser(heads, start_ms, end_ms, instants):
-            return self._pick(heads, int(start_ms[0]), instants, check, parallel=parallel)
-        chains = (self._deltas, self._links)
-        offsets = np.zeros(len(refs) + 1, np.int64)
-        total = kernels.count_samples(heads, start_ms, end_ms, *chains, offsets[1:])
-        if check is not None:
-            check(total)
-        np.cumsum(offsets, out=offsets)
-        ts_out = np.empty(total, np.int64)
-        bits_out = np.empty(total, np.int64)
-        deltas, links = chains
-
-        def copy(row_from: int, row_to: int) -> int:
-            return kernels.copy_samples(heads, start_ms, end_ms, deltas, self._bits, links, offsets, row_from, row_to, ts_out, bits_out)
-
-        if parallel and total >= PARALLEL_SAMPLES:
-            parts = self._threads * 2
-            cuts = np.searchsorted(offsets, np.arange(1, parts) * (total // parts)).tolist()
-            edges = [0, *cuts, len(refs)]
-            wrong = sum(self._executor.map(copy, edges[:-1], edges[1:]))
-        else:
-            wrong = copy(0, len(refs))
-        return None if wrong else SampleBlock(ts_ms=ts_out, values=bits_out.view(np.float64), offsets=offsets)
-
-    def _is_denser(self, heads: Int64, start_ms: Int64, end_ms: Int64, instants: StepGrid) -> bool:
-        """Do the series hold clearly more samples than instants? Judged by some of them."""
-        some = np.ascontiguousarray(heads[:: max(len(heads) // SAMPLED, 1)])
-        found = kernels.count_samples(some, start_ms, end_ms, self._deltas, self._links, np.empty(len(some), np.int64))
-        return found > THINNED * instants.count * len(some)
-
-    def _pick(self, heads: Int64, start_ms: int, instants: StepGrid, check: Callable[[int], None] | None, *, parallel: bool) -> SampleBlock:
-        """The newest sample at or before each instant. Like all reads worth nothing when a chain changed meanwhile."""
-        steps = instants.count
-        rows = max(PICKED_AT_ONCE // steps, 1)
-
-        def part(low: int) -> tuple[Int64, Int64, Int64]:
-            chosen = heads[low : low + rows]
-            counts = np.empty(len(chosen), np.int64)
-            ts, bits = np.empty((len(chosen), steps), np.int64), np.empty((len(chosen), steps), np.int64)
-            times = (start_ms, instants.start_ms, instants.step_ms, steps)
-            kernels.pick_samples(chosen, *times, self._deltas, self._bits, self._links, ts, bits, counts)
-            used = np.arange(steps) >= steps - counts[:, np.newaxis]
-            return ts[used], bits[used], counts
-
-        lows = range(0, len(heads), rows)
-        parts = list(self._executor.map(part, lows) if parallel and len(lows) > 1 else map(part, lows))
-        offsets = np.zeros(len(heads) + 1, np.int64)
-        np.cumsum(np.concatenate([counts for _, _, counts in parts] or [offsets[:0]]), out=offsets[1:])
-        if check is not None:
-            check(int(offsets[-1]))
-        ts_ms, bits = (np.concatenate([one[column] for one in parts] or [offsets[:0]]) for column in (0, 1))
-        return SampleBlock(ts_ms=ts_ms, values=bits.view(np.float64), offsets=offsets)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Blocks collected while this is open are not reused before it is closed. Single dict operations are atomic under the GIL."""
-        reader = next(self._reader_ids)
-        self._readers[reader] = self._epoch
-        try:
-            yield
-        finally:
-            del self._readers[reader]
 
     def snapshot(self) -> HeadSnapshot:
         """Fix what a flush has to store; then call `flushed` or `not_flushed`. Samples that come later belong to the next flush."""
@@ -454,15 +250,16 @@ class Head:
     def collect(self, ref_from: int, ref_to: int, cutoff_ms: int) -> int:
         """Drop the blocks of refs in [ref_from, ref_to) whose samples are all stored and <= cutoff; returns how many blocks."""
         cuts = np.empty(ref_to - ref_from, np.int64)
-        chains = (self._deltas, self._links)
-        if not kernels.find_cuts(ref_from, ref_to, cutoff_ms, self.flushed_ms, self._work, self._pinned, *chains, cuts):
+        chains = self._chains
+        blocks = (chains.deltas, chains.links)
+        if not kernels.find_cuts(ref_from, ref_to, cutoff_ms, self.flushed_ms, chains.work, self._pinned, *blocks, cuts):
             return 0
         changed = (ref_from + np.flatnonzero(cuts >= 0)).astype(np.int32)
-        freed = np.empty(int(self._pool[0]), np.int32)
-        with self._changing(changed):
-            count = kernels.cut_chains(ref_from, ref_to, cuts, self._work, self.covered_ms, *chains, freed)
-            kernels.publish(changed, self._work, self._published)
-        self._retire(freed[:count].copy())
+        freed = np.empty(int(chains.pool[0]), np.int32)
+        with chains.changing(changed):
+            count = kernels.cut_chains(ref_from, ref_to, cuts, chains.work, self.covered_ms, *blocks, freed)
+            chains.publish(changed)
+        chains.retire(freed[:count].copy())
         return count
 
     def newest_ms(self, refs: Int32 | slice) -> Int64:
@@ -476,15 +273,16 @@ class Head:
 
     def delete(self, refs: Int32, start_ms: int, end_ms: int) -> None:
         """Take away the samples of `refs int32[S]`, each standing there once, in (start, end]. The store is somebody else's concern."""
-        self.deletions += 1
+        chains = self._chains
+        chains.deletions += 1
         self.note_late(refs, np.full(len(refs), start_ms + 1))
         newest_left = np.empty(len(refs), np.int64)
-        freed = np.empty(int(self._pool[0]), np.int32)
-        chains = (self._deltas, self._bits, self._links, self._work)
-        with self._changing(refs):
-            blocks, removed = delete_from_chains(refs, start_ms, end_ms, self._flushing_ms, *chains, freed, newest_left)
-            kernels.publish(refs, self._work, self._published)
-        self._retire(freed[:blocks].copy())
+        freed = np.empty(int(chains.pool[0]), np.int32)
+        arrays = (chains.deltas, chains.bits, chains.links, chains.work)
+        with chains.changing(refs):
+            blocks, removed = delete_from_chains(refs, start_ms, end_ms, self._flushing_ms, *arrays, freed, newest_left)
+            chains.publish(refs)
+        chains.retire(freed[:blocks].copy())
         self._narrow(refs, start_ms, end_ms, newest_left)
         self.unflushed -= removed
         self._late = [_outside(part, refs, start_ms, end_ms) for part in self._late]
@@ -502,25 +300,6 @@ class Head:
         self._cut_to_ms[ended] = left[(newest > start_ms) & (newest <= end_ms)]
         self._cut_at_ms[ended] = self.last_ms[ended]
         self.first_ms[refs[(first > start_ms) & (first <= end_ms)]] = end_ms + 1
-
-    def _retire(self, blocks: Int32) -> None:
-        """Blocks that are in no chain any more are free once no reader walks them."""
-        self._epoch += 1
-        self._limbo.append((self._epoch, blocks))
-        self._release()
-
-    def _release(self) -> None:
-        """Give collected blocks back that no reader can still be walking."""
-        oldest = min(list(self._readers.values()), default=self._epoch)
-        while self._limbo and self._limbo[0][0] <= oldest:
-            _, blocks = self._limbo.pop(0)
-            top = int(self._pool[1])
-            self._free[top : top + len(blocks)] = blocks
-            self._pool[1] = top + len(blocks)
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(0 if attempt < 10 else 0.001)
 
 
 def _outside(part: LatePart, refs: Int32, start_ms: int, end_ms: int) -> LatePart:

@@ -190,7 +190,7 @@ class Querier:
                     parts.append(deferred)
                     continue
             bounds = np.array([start_ms], np.int64), np.array([request.end_ms], np.int64)
-            read = self._head.read(series.refs, *bounds, instants=request.instants, check=check, parallel=most is None)
+            read = self._head.reader.read(series.refs, *bounds, instants=request.instants, check=check, parallel=most is None)
             loaded += read.samples.count
             held += read.samples.count
             rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)
@@ -200,11 +200,11 @@ class Querier:
 
     def _deferred(self, series: SelectedSeries, start_ms: int, end_ms: int) -> _Part | None:
         """The part to be read later, when it is in the head as a whole and large; else None."""
-        counted = self._head.count(series.refs, start_ms, end_ms)
+        counted = self._head.reader.count(series.refs, start_ms, end_ms)
         if counted.counts.sum() < DEFERRED_SAMPLES or len(self._stored_rows(series.refs, counted.covered_ms, start_ms, end_ms)[0]):
             return None
         filled = counted.counts > 0
-        samples = DeferredSamples(self._head, counted.take(filled))
+        samples = DeferredSamples(self._head.reader, counted.take(filled))
         return _Part(series=series, samples=samples, filled=filled, start_ms=start_ms, stored_rows=NO_ROWS, stored_end_ms=start_ms)
 
     def _stored_rows(self, refs: Int32, covered_ms: Int64, start_ms: int, end_ms: int) -> tuple[Int64, int]:

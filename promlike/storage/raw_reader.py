@@ -22,7 +22,7 @@ class RawReader:
     async def read(self, refs: Int32, start_ms: Int64, end_ms: Int64) -> SampleBlock:
         """The samples of `refs int32[S]`, none twice, in (start, end] of each, int64[S]. Raises StorageError."""
         deleted = self._tombstones.current
-        read = await asyncio.to_thread(self._head.read, refs, start_ms, end_ms)
+        read = await asyncio.to_thread(self._head.reader.read, refs, start_ms, end_ms)
         samples = read.samples
         upto = np.minimum(read.covered_ms, end_ms)
         needed = (upto > start_ms) & (self._head.stored_from_ms[refs] <= upto)

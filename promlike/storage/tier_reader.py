@@ -103,7 +103,7 @@ class TierReader:
     def read_head(self, refs: Int32, option: TierOption) -> tuple[TierBlock, int]:
         """What the head alone can tell, without the store, and up to when something may be missing."""
         start_ms, end_ms = (np.array([time], np.int64) for time in (option.start_ms, option.end_ms))
-        read = self._head.read(refs, start_ms, end_ms)
+        read = self._head.reader.read(refs, start_ms, end_ms)
         upto_ms = np.minimum(read.covered_ms, option.end_ms)
         return roll_up(read.samples, option.resolution_ms), int(upto_ms.max(initial=option.start_ms))
 

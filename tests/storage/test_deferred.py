@@ -10,7 +10,7 @@ import pytest
 from promlike.errors import SelectionChanged
 from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.storage.deferred import PORTION_SAMPLES
-from promlike.storage.head import Head, HeadRead
+from promlike.storage.head_reader import HeadRead, HeadReader
 from promlike.storage.querier import DIRECT_SAMPLES
 from promlike.storage.store import SelectRequest
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches
@@ -68,12 +68,12 @@ async def test_only_few_cells_of_instants_are_looked_up_on_the_event_loop(
     bench = await filled(benches)
     threads = []
 
-    def read(head: Head, *args: Any, **options: Any) -> HeadRead:
+    def read(reader: HeadReader, *args: Any, **options: Any) -> HeadRead:
         threads.append(threading.current_thread())
-        return plain(head, *args, **options)
+        return plain(reader, *args, **options)
 
-    plain = Head.read
-    monkeypatch.setattr(Head, "read", read)
+    plain = HeadReader.read
+    monkeypatch.setattr(HeadReader, "read", read)
     grid = StepGrid(start_ms=WIDE.start_ms + 1, step_ms=1000, count=instants)
     await bench.storage.select([replace(WIDE, instants=grid)], max_samples=10**7)
     assert [thread is threading.main_thread() for thread in threads] == [on_loop]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import STALE_NAN, Float64, Int32, Int64, SampleBlock, StepGrid
 from promlike.storage.arrange import arrange
-from promlike.storage.head import Head, HeadRead
+from promlike.storage.head import Head
 from promlike.storage.head_kernels import BLOCK
+from promlike.storage.head_reader import HeadRead
 from promlike.storage.head_snapshot import HeadSnapshot
 from promlike.storage.merge import merge_blocks
 
@@ -42,7 +43,7 @@ def columns(samples: list[tuple[int, int, float]]) -> tuple[Int32, Int64, Float6
 
 
 def read(head: Head, refs: list[int], start_ms: int = EVERYTHING[0], end_ms: int = EVERYTHING[1], *, parallel: bool = False) -> HeadRead:
-    found = head.read(np.array(refs, np.int32), np.array([start_ms], np.int64), np.array([end_ms], np.int64), parallel=parallel)
+    found = head.reader.read(np.array(refs, np.int32), np.array([start_ms], np.int64), np.array([end_ms], np.int64), parallel=parallel)
     found.samples.validate()
     return found
 
@@ -83,7 +84,7 @@ class Twin:
     def store(self, head: Head, snapshot: HeadSnapshot) -> None:
         """Do as a store does with a flush, and hold it to the contract of FlushBatch."""
         refs = np.flatnonzero(snapshot.upto_ms > snapshot.flushed_ms).astype(np.int32)
-        block = head.read(refs, snapshot.flushed_ms[refs], snapshot.upto_ms[refs]).samples
+        block = head.reader.read(refs, snapshot.flushed_ms[refs], snapshot.upto_ms[refs]).samples
         for ref, row in zip(refs.tolist(), rows(block), strict=True):
             series = self.stored.setdefault(ref, {})
             assert not series or not row or row[0][0] > max(series)
@@ -209,17 +210,17 @@ def test_blocks_are_used_again_after_collection(head: Head) -> None:
         head.flushed(snapshot)
         assert head.collect(0, 4, lap * 10_000 + 10_000) == 50
     assert head.used_bytes == 0
-    assert int(head._pool[0]) == 50
+    assert int(head._chains.pool[0]) == 50
 
 
 def test_blocks_are_not_used_again_while_somebody_reads(head: Head) -> None:
     head.append(*columns([(0, ts, 1.0) for ts in range(BLOCK * 4)]))
     head.flushed(head.snapshot())
-    with head._reading():
+    with head._chains.reading():
         head.collect(0, 4, 10_000)
         assert head.used_bytes > 0
         head.append(*columns([(1, ts, 2.0) for ts in range(BLOCK)]))
-        assert int(head._pool[0]) == 5
+        assert int(head._chains.pool[0]) == 5
     head.append(*columns([(2, 0, 1.0)]))
     head.collect(0, 4, 10_000)
 
@@ -318,9 +319,9 @@ def test_a_thinned_read_holds_the_newest_sample_at_or_before_each_instant(
         instants = StepGrid(start_ms=first_ms, step_ms=step_ms, count=count)
         bounds = np.array([start_ms], np.int64), np.array([instants.end_ms], np.int64)
         refs = np.arange(len(gaps), dtype=np.int32)
-        thinned = head.read(refs, *bounds, instants=instants, parallel=parallel).samples
+        thinned = head.reader.read(refs, *bounds, instants=instants, parallel=parallel).samples
         thinned.validate()
-        for all_rows, some in zip(rows(head.read(refs, *bounds).samples), rows(thinned), strict=True):
+        for all_rows, some in zip(rows(head.reader.read(refs, *bounds).samples), rows(thinned), strict=True):
             assert set(some) <= set(all_rows)
             for time in instants.times_ms().tolist():
                 newest = [max((ts for ts, _ in row if ts <= time), default=None) for row in (all_rows, some)]
@@ -334,7 +335,7 @@ def test_dense_series_are_thinned_and_counted_as_such(head: Head) -> None:
     counted: list[int] = []
     instants = StepGrid(start_ms=100, step_ms=100, count=10)
     bounds = np.array([0], np.int64), np.array([1000], np.int64)
-    found = head.read(np.arange(4, dtype=np.int32), *bounds, instants=instants, check=counted.append)
+    found = head.reader.read(np.arange(4, dtype=np.int32), *bounds, instants=instants, check=counted.append)
     assert found.samples.ts_ms.tolist() == [*range(100, 1001, 100)] * 4
     assert counted == [40]
 
