@@ -370,7 +370,7 @@ class Server:
     async def _watch_store(self) -> None:
         """Notify of a store that does not take samples."""
         while True:
-            self._state.notices.set(notices.STORE_FAILS, bool(self._storage.flush_problem))
+            self._state.notices.set(notices.STORE_FAILS, bool(self._storage.gauges.flush_problem))
             await asyncio.sleep(STORE_SECONDS)
 
     def _handle_signals(self) -> None:

@@ -14,40 +14,42 @@ from promlike.storage.storage import Storage
 def storage_metrics(storage: Storage) -> Iterable[Metric]:
     """Totals of storage; fields of StorageCounters under `promlike_storage_`, with Prometheus's names beside them for dashboards."""
     counters = storage.counters
-    yield GaugeMetricFamily("prometheus_tsdb_head_series", "Living series.", value=storage.head_series)
-    yield GaugeMetricFamily("prometheus_tsdb_head_min_time", "Oldest time, in milliseconds.", value=storage.min_time_ms or 0)
-    yield GaugeMetricFamily("prometheus_tsdb_head_max_time", "Newest time, in milliseconds.", value=storage.max_time_ms or 0)
+    yield GaugeMetricFamily("prometheus_tsdb_head_series", "Living series.", value=storage.gauges.head_series)
+    yield GaugeMetricFamily("prometheus_tsdb_head_min_time", "Oldest time, in milliseconds.", value=storage.gauges.min_time_ms or 0)
+    yield GaugeMetricFamily("prometheus_tsdb_head_max_time", "Newest time, in milliseconds.", value=storage.gauges.max_time_ms or 0)
     appended = CounterMetricFamily("prometheus_tsdb_head_samples_appended", "Samples appended.", labels=["type"])
     appended.add_metric(["float"], counters.samples_appended)
     yield appended
     yield CounterMetricFamily("prometheus_tsdb_head_series_created", "Series created.", value=counters.series_created)
     yield CounterMetricFamily("prometheus_tsdb_head_series_removed", "Series removed.", value=counters.series_removed)
     yield CounterMetricFamily("prometheus_tsdb_wal_corruptions", "WAL corruptions found.", value=counters.wal_corruptions)
-    yield GaugeMetricFamily("prometheus_tsdb_wal_storage_size_bytes", "Size of the WAL's files.", value=storage.wal_disk_bytes)
+    yield GaugeMetricFamily("prometheus_tsdb_wal_storage_size_bytes", "Size of the WAL's files.", value=storage.gauges.wal_disk_bytes)
     yield from _exemplar_metrics(storage)
-    yield GaugeMetricFamily("promlike_storage_head_bytes", "Bytes of sample blocks in memory.", value=storage.head_bytes)
+    yield GaugeMetricFamily("promlike_storage_head_bytes", "Bytes of sample blocks in memory.", value=storage.gauges.head_bytes)
     yield GaugeMetricFamily("promlike_storage_head_max_bytes", "The most that those may take.", value=storage.options.pool_bytes)
     yield GaugeMetricFamily(
         "promlike_storage_wal_max_bytes", "The most that the WAL may take; 0: any.", value=storage.options.wal_max_bytes
     )
-    yield GaugeMetricFamily("promlike_storage_rolled_up_time", "How far rollups reach, in milliseconds.", value=storage.rolled_up_ms or 0)
-    yield GaugeMetricFamily("promlike_storage_unflushed_samples", "Samples that wait for a flush.", value=storage.unflushed_samples)
-    yield GaugeMetricFamily("promlike_storage_wal_pending_bytes", "Bytes not yet on disk.", value=storage.wal_pending_bytes)
-    yield CounterMetricFamily("promlike_storage_wal_fsyncs", "Times the WAL was synced.", value=storage.wal_fsyncs)
-    yield CounterMetricFamily("promlike_storage_wal_written_bytes", "Bytes written to the WAL.", value=storage.wal_bytes_written)
-    yield CounterMetricFamily("promlike_storage_wal_write_failures", "Failed writes of the WAL.", value=storage.wal_write_failures)
+    yield GaugeMetricFamily(
+        "promlike_storage_rolled_up_time", "How far rollups reach, in milliseconds.", value=storage.gauges.rolled_up_ms or 0
+    )
+    yield GaugeMetricFamily("promlike_storage_unflushed_samples", "Samples that wait for a flush.", value=storage.gauges.unflushed_samples)
+    yield GaugeMetricFamily("promlike_storage_wal_pending_bytes", "Bytes not yet on disk.", value=storage.gauges.wal_pending_bytes)
+    yield CounterMetricFamily("promlike_storage_wal_fsyncs", "Times the WAL was synced.", value=storage.gauges.wal_fsyncs)
+    yield CounterMetricFamily("promlike_storage_wal_written_bytes", "Bytes written to the WAL.", value=storage.gauges.wal_bytes_written)
+    yield CounterMetricFamily("promlike_storage_wal_write_failures", "Failed writes of the WAL.", value=storage.gauges.wal_write_failures)
     yield from _fields(counters, "promlike_storage_", "Counted by storage.")
 
 
 def _exemplar_metrics(storage: Storage) -> Iterable[Metric]:
     """Prometheus's names; what it calls storage is a ring in memory, here what waits for a flush."""
-    count, series = storage.unflushed_exemplars
+    count, series = storage.gauges.unflushed_exemplars
     name = "prometheus_tsdb_exemplar"
     yield CounterMetricFamily(f"{name}_exemplars_appended", "Exemplars taken.", value=storage.counters.exemplars_appended)
     yield GaugeMetricFamily(f"{name}_exemplars_in_storage", "Exemplars in memory, which wait for a flush.", value=count)
     yield GaugeMetricFamily(f"{name}_series_with_exemplars_in_storage", "Series that have exemplars in memory.", value=series)
     yield GaugeMetricFamily(f"{name}_max_exemplars", "Most exemplars that may wait in memory.", value=storage.max_exemplars)
-    last = storage.last_exemplar_ms / 1000
+    last = storage.gauges.last_exemplar_ms / 1000
     yield GaugeMetricFamily(f"{name}_last_exemplars_timestamp_seconds", "Newest time of an exemplar taken.", value=last)
 
 

@@ -22,6 +22,6 @@ def server_metrics(api: Api) -> Iterable[Metric]:
     yield gauge("promlike_query_memory_limit_bytes", "Bytes that they may hold.", memory.max_bytes)
     yield gauge("prometheus_engine_query_log_enabled", "Whether queries are logged.", api.query_log.is_on)
     yield CounterMetricFamily("prometheus_engine_query_log_failures", "Queries that could not be logged.", value=api.query_log.failures)
-    for end, ms in (("min", api.storage.min_time_ms), ("max", api.storage.max_time_ms)):
+    for end, ms in (("min", api.storage.gauges.min_time_ms), ("max", api.storage.gauges.max_time_ms)):
         yield gauge(f"prometheus_tsdb_head_{end}_time_seconds", "One end of the stored times.", (ms or 0) / 1000)
-    yield gauge("prometheus_tsdb_lowest_timestamp_seconds", "The oldest stored time.", (api.storage.min_time_ms or 0) / 1000)
+    yield gauge("prometheus_tsdb_lowest_timestamp_seconds", "The oldest stored time.", (api.storage.gauges.min_time_ms or 0) / 1000)

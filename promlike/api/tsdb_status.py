@@ -46,11 +46,11 @@ async def tsdb(api: Api, params: Params, request: web.Request) -> Answer:
 def _head(api: Api, label_pairs: int) -> dict[str, int]:
     storage = api.storage
     return {
-        "numSeries": storage.head_series,
+        "numSeries": storage.gauges.head_series,
         "numLabelPairs": label_pairs,
-        "chunkCount": storage.head_blocks,
-        "minTime": storage.min_time_ms or 0,
-        "maxTime": storage.max_time_ms or 0,
+        "chunkCount": storage.gauges.head_blocks,
+        "minTime": storage.gauges.min_time_ms or 0,
+        "maxTime": storage.gauges.max_time_ms or 0,
     }
 
 

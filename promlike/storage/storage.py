@@ -24,6 +24,7 @@ from promlike.storage.exemplar_querier import ExemplarQuerier, ExemplarSelection
 from promlike.storage.flush import Flusher
 from promlike.storage.folder_lock import FolderLock
 from promlike.storage.follow import Follower
+from promlike.storage.gauges import Gauges
 from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import PairCounts, SeriesIndex
@@ -104,6 +105,16 @@ class Storage:
         self._querier = Querier(self._index, self._head, store, self._tombstones, self.counters, tier_reader, keep)
         self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, keep.oldest_ms)
         self._labels = LabelLookup(self._index, self._head, retention.oldest_of)
+        self.gauges = Gauges(
+            index=self._index,
+            head=self._head,
+            ingest=self._ingest,
+            flusher=self._flusher,
+            retention=self._retention,
+            tiers=tiers,
+            wal=self._wal,
+            writer=self._writer,
+        )
         self._lock = FolderLock(options.data_dir)
         self._state = "new"
 
@@ -293,16 +304,6 @@ class Storage:
     def max_exemplars(self, most: int) -> None:
         self._ingest.exemplars.most = most
 
-    @property
-    def unflushed_exemplars(self) -> tuple[int, int]:
-        """How many exemplars wait for a flush, and of how many series."""
-        return len(self._ingest.exemplars), self._ingest.exemplars.series
-
-    @property
-    def last_exemplar_ms(self) -> int:
-        """The newest time of an exemplar since the start, 0 without any."""
-        return self._ingest.last_exemplar_ms
-
     # LabelReader
 
     async def series(
@@ -340,79 +341,10 @@ class Storage:
         """The oldest time that retention lets be seen."""
         return self._keep.whole_from_ms()
 
-    # What `/metrics` and the status endpoints show; see also `counters`.
-
-    @property
-    def head_series(self) -> int:
-        """Living series."""
-        return self._index.living
-
-    @property
-    def head_bytes(self) -> int:
-        """Bytes of sample blocks in memory."""
-        return self._head.used_bytes
-
-    @property
-    def head_blocks(self) -> int:
-        """Blocks of samples in memory."""
-        return self._head.used_blocks
-
     async def store_stats(self) -> StoreStats:
         """What the store holds. Raises StorageError."""
         self._check_open()
         return await self._store.stats()
-
-    @property
-    def flush_problem(self) -> str:
-        """Why the last flush failed; empty when it did not."""
-        return self._flusher.problem
-
-    @property
-    def rolled_up_ms(self) -> int | None:
-        """Up to when the rollup tiers reach, None before anything is rolled up."""
-        watermark = self._tiers.watermark
-        return None if watermark is None else watermark.upto_ms
-
-    @property
-    def unflushed_samples(self) -> int:
-        return self._head.unflushed
-
-    @property
-    def wal_fsyncs(self) -> int:
-        return self._writer.syncs
-
-    @property
-    def wal_bytes_written(self) -> int:
-        return self._wal.bytes_written
-
-    @property
-    def wal_write_failures(self) -> int:
-        return self._wal.failures
-
-    @property
-    def wal_pending_bytes(self) -> int:
-        return self._wal.pending_bytes
-
-    @property
-    def wal_disk_bytes(self) -> int:
-        """Size of the WAL's files."""
-        return self._wal.disk_bytes
-
-    @property
-    def min_time_ms(self) -> int | None:
-        """The oldest time a living series may have, None without samples."""
-        first = self._head.first_ms[: self._index.count][self._index.alive[: self._index.count]]
-        return max(int(first.min()), self._retention.oldest_of_all_ms()) if len(first) and first.min() < 2**63 - 1 else None
-
-    @property
-    def max_time_ms(self) -> int | None:
-        """The newest time any living series has, None without samples."""
-        last = self._head.newest_ms(slice(self._index.count))[self._index.alive[: self._index.count]]
-        return int(last.max()) if len(last) and last.max() > -(2**63) else None
-
-    def series_per_metric(self, limit: int) -> list[tuple[str, int]]:
-        """The metrics with the most series."""
-        return [(self._index.symbols.text(symbol), count) for symbol, count in self._index.series_per_metric.most_common(limit)]
 
     def _check_open(self) -> None:
         if self._state != "open":

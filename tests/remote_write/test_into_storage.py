@@ -64,7 +64,7 @@ async def test_acknowledged_samples_are_found_before_and_after_a_restart(tmp_pat
         for body in (first, second, first):
             assert (await receiver.write(wire.snappy(body))).status is HTTPStatus.NO_CONTENT
         assert await everything(storage) == expected
-        assert storage.head_series == 2
+        assert storage.gauges.head_series == 2
     async with opened(tmp_path) as storage:
         assert await everything(storage) == expected
         again = RemoteWriteReceiver(storage)

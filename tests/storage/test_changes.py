@@ -25,6 +25,6 @@ async def test_samples_of_the_past_are_told_with_their_times(benches: Benches) -
 async def test_what_is_told_can_be_read_already(benches: Benches) -> None:
     bench = await benches()
     unflushed: list[int] = []
-    bench.storage.changes.subscribe(lambda refs, start, end: unflushed.append(bench.storage.unflushed_samples), settled_ms=0)
+    bench.storage.changes.subscribe(lambda refs, start, end: unflushed.append(bench.storage.gauges.unflushed_samples), settled_ms=0)
     await bench.append([("a", NOW_MS - 5, 1.0)])
     assert unflushed == [1]

@@ -50,7 +50,7 @@ async def test_samples_leave_head_store_and_label_lists_at_once(benches: Benches
     for _ in range(2):
         assert await bench.select() == wanted
         assert await instances(bench) == ["b", "c"]
-        assert bench.storage.head_series == 2
+        assert bench.storage.gauges.head_series == 2
         await bench.storage.flush()
     await bench.reopen()
     assert await bench.select() == wanted
@@ -65,12 +65,12 @@ async def test_label_lists_forget_the_times_that_are_gone(benches: Benches) -> N
     await delete(bench, "a", NOW_MS - 60, NOW_MS)
     assert await instances(bench, NOW_MS - 90, None) == []
     assert await instances(bench, NOW_MS - 101, None) == ["a"]
-    assert bench.storage.max_time_ms == NOW_MS - 100
+    assert bench.storage.gauges.max_time_ms == NOW_MS - 100
     await delete(bench, "a", NOW_MS - 200, NOW_MS - 100)
     assert await instances(bench) == []
     await bench.append([("a", NOW_MS - 70, 1.0)])
     assert await instances(bench, NOW_MS - 80, NOW_MS - 65) == ["a"]
-    assert bench.storage.max_time_ms == NOW_MS - 70
+    assert bench.storage.gauges.max_time_ms == NOW_MS - 70
 
 
 async def test_samples_that_come_after_a_deletion_live(benches: Benches) -> None:
@@ -221,7 +221,7 @@ async def test_random_lives_with_deletions_and_crashes(benches: Benches, tmp_pat
         found = await instances(bench)
         assert found == sorted(found)
         assert {name for name, rows in truth.items() if rows} <= set(found)
-        assert bench.storage.unflushed_samples >= 0
+        assert bench.storage.gauges.unflushed_samples >= 0
     while bench.storage._flusher.stored != bench.storage._wal.applied:
         await flush()
     await bench.storage.close()

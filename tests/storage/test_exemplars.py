@@ -51,14 +51,14 @@ async def test_exemplars_survive_every_kind_of_restart(benches: Benches) -> None
     assert await found(bench) == wanted
     crashed = shutil.copytree(bench.folder, bench.folder.with_name("crashed"))
     await bench.storage.flush()
-    assert bench.storage.unflushed_exemplars == (0, 0)
+    assert bench.storage.gauges.unflushed_exemplars == (0, 0)
     assert await found(bench) == wanted
     flushed = shutil.copytree(bench.folder, bench.folder.with_name("flushed"))
     await bench.reopen()
     assert await found(bench) == wanted
     for folder, waiting in ((crashed, (3, 2)), (flushed, (0, 0))):
         again = await benches(folder=folder)
-        assert again.storage.unflushed_exemplars == waiting
+        assert again.storage.gauges.unflushed_exemplars == waiting
         assert await found(again) == wanted
         await again.reopen()
         assert await found(again) == wanted
@@ -71,7 +71,7 @@ async def test_a_replayed_log_of_exemplars_alone_reaches_the_store(benches: Benc
     await append(bench, [("a", NOW_MS, 1.0, TRACE)])
     again = await benches(folder=shutil.copytree(bench.folder, bench.folder.with_name("crashed")))
     await again.reopen()
-    assert again.storage.unflushed_exemplars == (0, 0)
+    assert again.storage.gauges.unflushed_exemplars == (0, 0)
     assert await found(again) == {"a": [(NOW_MS, 1.0, TRACE)]}
 
 

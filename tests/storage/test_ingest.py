@@ -21,10 +21,10 @@ async def test_long_columns_are_taken_in_parts_and_counted_as_one(benches: Bench
     ts_ms[-3:] = [NOW_MS - n, NOW_MS - n + 1, NOW_MS + 10**9]
     values = np.arange(n, dtype=np.float64)
     values[-3] = 0.0
-    fsyncs = bench.storage.wal_fsyncs
+    fsyncs = bench.storage.gauges.wal_fsyncs
     result = await bench.storage.append(refs, ts_ms, values)
     assert (result.appended, result.duplicates, result.overwritten, result.rejected) == (n - 3, 1, 1, 1)
-    assert bench.storage.wal_fsyncs - fsyncs == 3
+    assert bench.storage.gauges.wal_fsyncs - fsyncs == 3
     (rows,) = (await bench.select()).values()
     assert len(rows) == n - 3
 
@@ -34,11 +34,11 @@ async def test_many_new_series_go_to_the_log_before_their_first_samples(benches:
     count = 3 * SERIES_AT_ONCE + 5
     refs = [bench.storage.series_ref(labels({"__name__": "up", "instance": str(k)})) for k in range(count)]
     await asyncio.sleep(0.05)
-    assert bench.storage.wal_bytes_written > 0
+    assert bench.storage.gauges.wal_bytes_written > 0
     await bench.storage.append(np.array(refs, np.int32), np.full(count, NOW_MS, np.int64), np.arange(count, dtype=np.float64))
     crashed = await benches(folder=shutil.copytree(bench.folder, bench.folder.with_name("crashed")))
     assert await crashed.select() == await bench.select()
-    assert crashed.storage.head_series == count
+    assert crashed.storage.gauges.head_series == count
 
 
 async def test_a_clean_stop_leaves_no_log(benches: Benches) -> None:

@@ -55,7 +55,7 @@ async def test_samples_survive_every_kind_of_restart(benches: Benches) -> None:
     await bench.reopen()
     assert await bench.select() == answer(wanted)
     again = await benches(folder=crashed)
-    assert again.storage.unflushed_samples == 3
+    assert again.storage.gauges.unflushed_samples == 3
     assert await again.select() == answer(wanted)
     await again.append([("b", NOW_MS, 5.0), ("c", NOW_MS, 6.0)])
     wanted["b"][NOW_MS] = 5.0
@@ -156,11 +156,11 @@ async def test_a_store_that_is_away_stops_neither_appends_nor_queries(benches: B
             await bench.storage.flush()
         assert await bench.select() == answer(truth)
     assert bench.storage.counters.flush_failures == 4
-    assert bench.storage.flush_problem == "gone fishing"
+    assert bench.storage.gauges.flush_problem == "gone fishing"
     away[0] = False
     await bench.storage.flush()
-    assert bench.storage.flush_problem == ""
-    assert bench.storage.unflushed_samples == 0
+    assert bench.storage.gauges.flush_problem == ""
+    assert bench.storage.gauges.unflushed_samples == 0
     await bench.storage.close()
     assert rows_in_sql(bench.folder) == sorted(("a", ts, bits(value)) for ts, value in truth["a"].items())
 
@@ -211,7 +211,7 @@ async def test_a_cancelled_flush_is_seen_to_its_end(benches: Benches) -> None:
     asyncio.get_running_loop().call_later(0.05, go.set)
     with pytest.raises(asyncio.CancelledError):
         await flushing
-    assert bench.storage.unflushed_samples == 0
+    assert bench.storage.gauges.unflushed_samples == 0
     await bench.storage.flush()
     await bench.storage.close()
     assert rows_in_sql(bench.folder) == [("a", NOW_MS, bits(1.0))]

@@ -89,7 +89,7 @@ async def test_a_series_leaves_the_index_when_its_own_time_is_over(benches: Benc
     bench.clock[0] += 2 * DAY_MS
     assert await instances(bench) == ["other"]
     await bench.storage.enforce_retention()
-    assert bench.storage.head_series == 1
+    assert bench.storage.gauges.head_series == 1
     assert bench.storage.counters.series_removed == 1
     await bench.append([("debug", bench.clock[0], 2.0)])
     assert await instances(bench) == ["debug", "other"]
@@ -122,7 +122,7 @@ async def test_retention_by_size_deletes_the_oldest_samples(benches: Benches) ->
     bench.storage.set_keep_options(kept(default_ms=0, max_bytes=limit))
     await bench.storage.enforce_retention()
     after = await bench.storage.store_stats()
-    assert after.bytes - after.free_bytes + bench.storage.wal_disk_bytes <= limit
+    assert after.bytes - after.free_bytes + bench.storage.gauges.wal_disk_bytes <= limit
     assert 0 < bench.storage.counters.size_retentions < 10
     assert before.samples // 5 < after.samples < before.samples * 2 // 3
     found = next(iter((await bench.select((Matcher("instance", MatchOp.EQUAL, "i7"),))).values()))

@@ -96,7 +96,7 @@ async def test_large_selections_run_in_threads_beside_appends(benches: Benches) 
         assert len(lengths) == 0 or lengths.max() - lengths.min() <= 1
         await asyncio.sleep(0)
     await writing
-    assert bench.storage.unflushed_samples == 600_000
+    assert bench.storage.gauges.unflushed_samples == 600_000
 
 
 async def test_counts_of_an_append_leave_out_what_is_rejected(benches: Benches) -> None:
@@ -155,12 +155,12 @@ async def test_retention_hides_at_once_and_deletes_later(benches: Benches) -> No
     assert await bench.select() == answer({"both": {bench.clock[0]: 3.0}})
     assert (await bench.storage.label_values("instance", [], start_ms=None, end_ms=None))[0] == ["both"]
     await bench.storage.enforce_retention()
-    assert bench.storage.head_series == 1
+    assert bench.storage.gauges.head_series == 1
     assert bench.storage.counters.series_removed == 1
-    assert bench.storage.min_time_ms is not None
-    assert bench.storage.min_time_ms >= bench.clock[0] - HOUR_MS
+    assert bench.storage.gauges.min_time_ms is not None
+    assert bench.storage.gauges.min_time_ms >= bench.clock[0] - HOUR_MS
     await bench.reopen()
-    assert bench.storage.head_series == 1
+    assert bench.storage.gauges.head_series == 1
     await bench.append([("old", bench.clock[0], 4.0)])
     assert await bench.select(instance("old")) == answer({"old": {bench.clock[0]: 4.0}})
 
@@ -171,7 +171,7 @@ async def test_a_removed_series_is_revived_by_its_ref(benches: Benches) -> None:
     await bench.storage.flush()
     bench.clock[0] += 2 * HOUR_MS
     await bench.storage.enforce_retention()
-    assert bench.storage.head_series == 0
+    assert bench.storage.gauges.head_series == 0
     await bench.append([("old", bench.clock[0], 2.0)])
     wanted = answer({"old": {bench.clock[0]: 2.0}})
     assert await bench.select() == wanted
@@ -214,7 +214,7 @@ async def test_pressure_brings_a_flush_forward(benches: Benches) -> None:
     async with asyncio.timeout(5):
         while bench.storage.counters.flushes == 0:  # noqa: ASYNC110 - counters are plain numbers that nobody announces
             await asyncio.sleep(0.01)
-    assert bench.storage.unflushed_samples == 0
+    assert bench.storage.gauges.unflushed_samples == 0
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -224,9 +224,9 @@ async def test_flushed_wal_segments_are_dropped(benches: Benches) -> None:
     bench = await benches(wal_segment_bytes=1000)
     for k in range(50):
         await bench.append([("a", NOW_MS + k, 1.0)])
-    before = bench.storage.wal_disk_bytes
+    before = bench.storage.gauges.wal_disk_bytes
     await bench.storage.flush()
-    assert bench.storage.wal_disk_bytes <= 1200 < before
+    assert bench.storage.gauges.wal_disk_bytes <= 1200 < before
     assert bench.storage.counters.wal_segments_dropped >= 2
 
 
@@ -234,10 +234,10 @@ async def test_a_full_head_refuses_before_the_wal_takes_anything(benches: Benche
     bench = await benches(head_max_bytes=1)
     refs = np.array([bench.ref(f"i{k}") for k in range(2000)], np.int32)
     await bench.storage.append(refs[:1000], np.full(1000, NOW_MS, np.int64), np.zeros(1000))
-    written = bench.storage.wal_bytes_written
+    written = bench.storage.gauges.wal_bytes_written
     with pytest.raises(StorageUnavailable, match="full"):
         await bench.storage.append(refs[1000:], np.full(1000, NOW_MS, np.int64), np.zeros(1000))
-    assert bench.storage.wal_bytes_written == written
+    assert bench.storage.gauges.wal_bytes_written == written
 
 
 async def test_storage_says_when_it_is_not_ready(benches: Benches) -> None:
@@ -253,12 +253,12 @@ async def test_storage_says_when_it_is_not_ready(benches: Benches) -> None:
 async def test_status_figures(benches: Benches) -> None:
     bench: Bench = await benches()
     storage: Storage = bench.storage
-    assert (storage.min_time_ms, storage.max_time_ms, storage.head_series) == (None, None, 0)
+    assert (storage.gauges.min_time_ms, storage.gauges.max_time_ms, storage.gauges.head_series) == (None, None, 0)
     await bench.append([("a", NOW_MS, 1.0), ("b", NOW_MS + 5, 1.0)])
-    assert (storage.min_time_ms, storage.max_time_ms, storage.head_series) == (NOW_MS, NOW_MS + 5, 2)
-    assert storage.series_per_metric(10) == [("up", 2)]
-    assert storage.head_bytes > 0
-    assert storage.wal_fsyncs == 1
-    assert storage.wal_write_failures == 0
-    assert storage.wal_pending_bytes == 0
+    assert (storage.gauges.min_time_ms, storage.gauges.max_time_ms, storage.gauges.head_series) == (NOW_MS, NOW_MS + 5, 2)
+    assert storage.gauges.series_per_metric(10) == [("up", 2)]
+    assert storage.gauges.head_bytes > 0
+    assert storage.gauges.wal_fsyncs == 1
+    assert storage.gauges.wal_write_failures == 0
+    assert storage.gauges.wal_pending_bytes == 0
     assert isinstance(storage.options, StorageOptions)

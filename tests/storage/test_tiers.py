@@ -324,8 +324,8 @@ async def test_samples_older_than_their_retention_come_from_tiers(benches: Bench
         recent = StepGrid(start_ms=NOW - 9 * HOUR_MS, step_ms=7 * MINUTE_MS, count=70)
         assert not [info for info in (await engine.range(bench.storage, "rate(up[5m])", recent)).infos if "rollup" in info]
         await bench.storage.enforce_retention()
-        assert bench.storage.head_series == 3
-        assert bench.storage.min_time_ms == min(ts for rows in samples.values() for ts, _ in rows)
+        assert bench.storage.gauges.head_series == 3
+        assert bench.storage.gauges.min_time_ms == min(ts for rows in samples.values() for ts, _ in rows)
         assert len((await bench.storage.label_values("instance", [], start_ms=None, end_ms=NOW - 60 * HOUR_MS))[0]) >= 2
 
 
@@ -339,11 +339,11 @@ async def test_each_tier_has_its_retention_and_series_go_with_the_last(benches: 
     assert oldest == {5 * MINUTE_MS: ceil_ms(bench.clock[0] - 20 * HOUR_MS, 5 * MINUTE_MS), HOUR_MS: ceil_ms(samples["a"][0][0], HOUR_MS)}
     bench.clock[0] += 90 * HOUR_MS
     await bench.storage.enforce_retention()
-    assert bench.storage.head_series == 3
+    assert bench.storage.gauges.head_series == 3
     assert await bench.select() == {}
     bench.clock[0] += 20 * HOUR_MS
     await bench.storage.enforce_retention()
-    assert bench.storage.head_series == 0
+    assert bench.storage.gauges.head_series == 0
     assert (await stored_rows(bench, "a", HOUR_MS)).rows.count == 0
 
 
