@@ -5,49 +5,26 @@ never look beyond it.
 """
 
 from array import array
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promlike.model.blocks import Bool, Int32, Int64
-from promlike.model.frame import LabelFrame, Symbols, SymbolScope
+from promlike.model.frame import Symbols, SymbolScope
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage import index_kernels as kernels
 from promlike.storage.label_columns import LabelColumns
 from promlike.storage.label_order import label_order
+from promlike.storage.postings import Postings, PostingsBook
 from promlike.storage.regex_shape import regex_shape
-
-MEMO_BYTES = 32 << 20
-MemoKey = tuple[Matcher, ...]
+from promlike.storage.selected_series import MemoKey, SelectedSeries, SelectionMemo
 
 T = TypeVar("T", bound=np.generic)
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class SelectedSeries:
-    """Series that satisfy matchers, in the order of their labels: `refs int32[S]` and their frame's columns.
-
-    Complete for refs below `upto`, with `removals` removals of series seen.
-    """
-
-    refs: Int32
-    names: tuple[str, ...]
-    codes: NDArray[np.int32]
-    upto: int
-    removals: int
-
-    @property
-    def bytes(self) -> int:
-        return self.refs.nbytes + self.codes.nbytes + 256
-
-    def frame(self, scope: SymbolScope) -> LabelFrame:
-        return LabelFrame(names=self.names, codes=self.codes, symbols=scope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,23 +38,6 @@ class PairCounts:
     symbols: Int32
     counts: Int64
     scope: SymbolScope
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Postings:
-    """One label name: its values' symbols, ascending int32[U], and the refs that have value u, `refs[starts[u]:starts[u+1]]`, ascending."""
-
-    symbols: Int32
-    starts: Int64
-    refs: Int32
-    upto: int
-
-    def refs_of(self, symbol: int) -> Int32:
-        """Refs (int32[S]) of the series with this value; empty when there are none."""
-        at = int(np.searchsorted(self.symbols, symbol))
-        if at == len(self.symbols) or self.symbols[at] != symbol:
-            return np.empty(0, np.int32)
-        return self.refs[self.starts[at] : self.starts[at + 1]]
 
 
 class SeriesIndex:
@@ -101,10 +61,8 @@ class SeriesIndex:
         self._removals = 0
         self.series_per_metric: Counter[int] = Counter()
         """Living series by the symbol of their metric name."""
-        self._postings: dict[int, _Postings] = {}
-        self._memo: OrderedDict[MemoKey, SelectedSeries] = OrderedDict()
-        self._memo_bytes = 0
-        self._lock = Lock()
+        self._postings = PostingsBook(self.column)
+        self._memo = SelectionMemo()
 
     # Creation: one thread.
 
@@ -247,18 +205,13 @@ class SeriesIndex:
 
     def memoised(self, matchers: MemoKey) -> SelectedSeries | None:
         """The remembered answer of `select`, when nothing happened since."""
-        with self._lock:
-            entry = self._memo.get(matchers)
-            if entry is None or entry.upto != self.count or entry.removals != self._removals:
-                return None
-            self._memo.move_to_end(matchers)
-            return entry
+        entry = self._memo.get(matchers)
+        return entry if entry is not None and entry.upto == self.count and entry.removals == self._removals else None
 
     def select(self, matchers: MemoKey) -> SelectedSeries:
         """All living series that satisfy every matcher, sorted by labels."""
         count, removals = self.count, self._removals
-        with self._lock:
-            entry = self._memo.get(matchers)
+        entry = self._memo.get(matchers)
         if entry is not None and entry.removals == removals:
             if entry.upto == count:
                 return entry
@@ -271,8 +224,7 @@ class SeriesIndex:
         else:
             refs = self.match(matchers, count)
         found = self.ordered(refs, count, removals)
-        with self._lock:
-            self._remember(matchers, found)
+        self._memo.put(matchers, found)
         return found
 
     def ordered(self, refs: Int32, count: int | None = None, removals: int | None = None) -> SelectedSeries:
@@ -294,21 +246,10 @@ class SeriesIndex:
         if best is None:
             return self._filter(np.arange(count, dtype=np.int32), matchers)
         rest = tuple(m for m in matchers if m is not best)
-        postings = self.postings(best.name, count)
+        postings = self._postings.of(best.name, count)
         indexed = self._filter(self._posted(best, postings), rest)
         fresh = self._filter(np.arange(postings.upto, count, dtype=np.int32), matchers)
         return np.concatenate([indexed, fresh]) if len(fresh) else indexed
-
-    def postings(self, name: str, count: int) -> _Postings:
-        """The postings of a label, complete but for a tail of the newest series."""
-        found = self._names.find(name)
-        if found is None:
-            return _Postings(symbols=np.empty(0, np.int32), starts=np.zeros(1, np.int64), refs=np.empty(0, np.int32), upto=count)
-        postings = self._postings.get(found)
-        if postings is None or count - postings.upto > max(4096, postings.upto // 8):
-            postings = self._build_postings(found, count)
-            self._postings[found] = postings
-        return postings
 
     def label_pairs(self, refs: Int32) -> PairCounts:
         """How many of the series `refs int32[S]` have each label."""
@@ -333,18 +274,8 @@ class SeriesIndex:
         return [self.symbols.text(symbol) for symbol in np.unique(self.column(METRIC_NAME, refs)).tolist()]
 
     def values_where(self, name: str, wanted: Bool) -> list[str]:
-        """The values that the series with `wanted bool[count]` give a label, sorted; reads the postings instead of all labels."""
-        postings = self.postings(name, len(wanted))
-        symbols = postings.symbols
-        if postings.upto > len(wanted):  # built meanwhile for series that are newer than the question
-            wanted = np.pad(wanted, (0, postings.upto - len(wanted)))
-        if len(symbols):
-            symbols = symbols[np.logical_or.reduceat(wanted[postings.refs], postings.starts[:-1])]
-        if postings.upto < len(wanted):
-            tail = np.arange(postings.upto, len(wanted), dtype=np.int32)
-            fresh = self.column(name, tail[wanted[postings.upto :]])
-            symbols = np.unique(np.concatenate([symbols, fresh[fresh != 0]]))
-        return sorted(map(self.symbols.text, symbols.tolist()))
+        """The values that the series with `wanted bool[count]` give a label, sorted."""
+        return sorted(map(self.symbols.text, self._postings.symbols_where(name, wanted).tolist()))
 
     def column(self, name: str, refs: Int32) -> Int32:
         """Value symbols of one label, int32[S]; 0 where it is absent."""
@@ -361,15 +292,7 @@ class SeriesIndex:
         columns[ids] = np.arange(len(ids))
         return tuple(map(self._names.text, ids)), kernels.label_codes(self._arena, self._starts, self._ends, refs, columns, len(ids))
 
-    def _build_postings(self, name: int, count: int) -> _Postings:
-        codes = kernels.label_column(self._arena, self._starts, self._ends, np.arange(count, dtype=np.int32), name)
-        refs = np.flatnonzero(codes).astype(np.int32)
-        codes = codes[refs]
-        order = np.argsort(codes, kind="stable")
-        symbols, starts = np.unique(codes[order], return_index=True)
-        return _Postings(symbols=symbols, starts=np.append(starts, len(refs)).astype(np.int64), refs=refs[order], upto=count)
-
-    def _posted(self, matcher: Matcher, postings: _Postings) -> Int32:
+    def _posted(self, matcher: Matcher, postings: Postings) -> Int32:
         """Ascending refs among the postings that satisfy a matcher which does not accept an absent label."""
         if matcher.op is MatchOp.EQUAL:
             symbol = self.symbols.find(matcher.value)
@@ -410,13 +333,6 @@ class SeriesIndex:
             positive = matcher.op is MatchOp.REGEX
             return np.fromiter((shape.matches(text(symbol)) is positive for symbol in symbols.tolist()), np.bool_, len(symbols))
         return np.fromiter((matcher.matches(text(symbol)) for symbol in symbols.tolist()), np.bool_, len(symbols))
-
-    def _remember(self, matchers: MemoKey, found: SelectedSeries) -> None:
-        old = self._memo.pop(matchers, None)
-        self._memo_bytes += found.bytes - (old.bytes if old is not None else 0)
-        self._memo[matchers] = found
-        while self._memo_bytes > MEMO_BYTES and len(self._memo) > 1:
-            self._memo_bytes -= self._memo.popitem(last=False)[1].bytes
 
 
 def _cost(matcher: Matcher) -> int:

@@ -16,10 +16,11 @@ from promlike.model.tiers import TierBlock
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
-from promlike.storage.index import SelectedSeries, SeriesIndex
+from promlike.storage.index import SeriesIndex
 from promlike.storage.keep import Keep
 from promlike.storage.merge import merge_blocks
 from promlike.storage.patience import Patience
+from promlike.storage.selected_series import SelectedSeries
 from promlike.storage.store import Deletion, Loading, Selection, SelectRequest, SeriesBlock, Store, TierOption
 from promlike.storage.tier_reader import TierReader
 from promlike.storage.tombstones import Tombstones, without_deleted
