@@ -81,6 +81,10 @@ class StorageUnavailable(StorageError):
     """Cannot take writes now (disk full, WAL failed): 503, the sender retries."""
 
 
+class StorageConflict(StorageUnavailable):
+    """Another transaction was in the way; the same again may succeed at once."""
+
+
 class StoreAway(StorageUnavailable):
     """The store cannot be reached or does not answer."""
 

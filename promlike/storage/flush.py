@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promlike.errors import StorageError
+from promlike.errors import StorageConflict, StorageError
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.storage.counters import StorageCounters
@@ -32,6 +32,8 @@ COLLECT_SERIES = 8192
 """Series whose blocks are collected before the loop gets its turn again."""
 
 MOST_BACKOFF_S = 60.0
+CONFLICTS = 3
+"""So often a flush that was in the way of another transaction, and was rolled back for it, is tried again at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,8 +127,7 @@ class Flusher:
             if self._wal.applied == self.stored:
                 self.complete_ms = began_ms
                 return
-            attempt = self._begin()
-            samples = await self._write(attempt)
+            attempt, samples = await self._store_all()
             self.complete_ms = began_ms
         except BaseException as error:
             self._counters.flush_failures += 1
@@ -149,6 +150,19 @@ class Flusher:
         stored = self.stored
         if stored is not None and stored == self._wal.applied:
             self._counters.wal_segments_dropped += await self._wal.drop_before(stored.segment + 1)
+
+    async def _store_all(self) -> tuple[_Attempt, int]:
+        """Store what there is now, after conflicts again; how many samples that were."""
+        conflicts = 0
+        while True:
+            attempt = self._begin()
+            try:
+                return attempt, await self._write(attempt)
+            except StorageConflict as error:
+                conflicts += 1
+                if conflicts > CONFLICTS:
+                    raise
+                log.debug("a flush is tried again: %s", error)
 
     def _begin(self) -> _Attempt:
         """Fix what this flush stores. Nothing is awaited, so position, series and samples fit each other."""

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from promlike.errors import StorageUnavailable, StoreAway
+from promlike.errors import StorageConflict, StorageUnavailable, StoreAway
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.store import FlushBatch, SelectRequest
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches, answer
@@ -74,6 +74,34 @@ async def test_a_wal_that_fills_asks_for_a_flush(benches: Benches) -> None:
     assert bench.storage.counters.flushes >= 1
     assert bench.storage.counters.samples_refused == 0
     assert bench.storage.gauges.wal_disk_bytes < 50_000
+
+
+class Contended(Delegate):
+    """A store where others are in the way of so many writes, each after it has taken the samples."""
+
+    conflicts = 0
+
+    async def write(self, batch: FlushBatch) -> None:
+        if Contended.conflicts:
+            Contended.conflicts -= 1
+            assert sum(len(chunk.samples.ts_ms) for chunk in batch.chunks) == 2
+            raise StorageConflict("another transaction was there first")
+        await super().write(batch)
+
+
+async def test_a_flush_that_was_in_the_way_of_others_is_tried_again_at_once(benches: Benches) -> None:
+    bench = await benches(wrap=Contended)
+    await bench.append([("a", NOW_MS - 1, 1.0), ("b", NOW_MS, 2.0)])
+    Contended.conflicts = 10
+    with pytest.raises(StorageConflict):
+        await bench.storage.flush()
+    assert (Contended.conflicts, bench.storage.unflushed_samples) == (6, 2)
+    Contended.conflicts = 3
+    await bench.storage.flush()
+    assert bench.storage.unflushed_samples == 0
+    assert (bench.storage.counters.flushes, bench.storage.counters.flush_samples) == (1, 2)
+    await bench.reopen()
+    assert await bench.select() == answer({"a": {NOW_MS - 1: 1.0}, "b": {NOW_MS: 2.0}})
 
 
 class Hanging(Delegate):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import orjson
 import pytest
 
 from promlike.cache.redis import RedisCache
-from promlike.errors import StorageError
-from promlike.storage.store import SeriesRecord, WalPosition
+from promlike.errors import StorageConflict, StorageError
+from promlike.storage.store import FlushBatch, SeriesRecord, WalPosition
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.timescale.store import TimescaleStore
@@ -54,15 +55,48 @@ async def test_a_series_that_two_write_has_one_id(writers: Writers, database: st
     await connection.close()
 
 
+async def flush(store: TimescaleStore, given: FlushBatch) -> None:
+    """As a flusher does: TimescaleDB compresses chunks as old as these in a job of its own, which may be in the way."""
+    for _ in range(20):
+        try:
+            return await store.write(given)
+        except StorageConflict:
+            continue
+    raise AssertionError("others were always in the way")
+
+
 async def test_many_series_written_at_once_have_one_id_each(writers: Writers, database: str) -> None:
     stores = [await writers(str(number)) for number in range(3)]
-    for flush in range(3):
-        named = [(flush * 200 + k, f"{flush}-{k}") for k in range(200)]
-        samples = {ref: [(START_MS + flush, 1.0)] for ref, _ in named}
-        await asyncio.gather(*(store.write(batch(samples, series=series(*named), position=(1, 8 + flush))) for store in stores))
+    for number in range(3):
+        named = [(number * 200 + k, f"{number}-{k}") for k in range(200)]
+        samples = {ref: [(START_MS + number, 1.0)] for ref, _ in named}
+        await asyncio.gather(*(flush(store, batch(samples, series=series(*named), position=(1, 8 + number))) for store in stores))
     connection = await asyncpg.connect(database)
     assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 600
     assert await connection.fetchval("SELECT count(DISTINCT series_id) FROM promlike.writer_series") == 600
+    await connection.close()
+
+
+async def test_writers_get_by_a_job_that_compresses_their_chunk(writers: Writers, database: str) -> None:
+    """Late samples go into the chunk that the job works on; each flush has other times, so none replaces another's."""
+    stores = [await writers(str(number)) for number in range(2)]
+    connection = await asyncpg.connect(database)
+    job = await connection.fetchval("SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = 'samples'")
+
+    async def write(number: int, store: TimescaleStore) -> None:
+        for k in range(40):
+            new = series(*((ref, str(ref)) for ref in range(50))) if not k else ()
+            samples = {ref: [(START_MS + k * 1000 + number, 1.0)] for ref in range(50)}
+            await flush(store, batch(samples, late={7: [(START_MS + k * 1000 + 500 + number, 1.0)]}, series=new, position=(1, 8 + k)))
+
+    writing = asyncio.gather(*(write(number, store) for number, store in enumerate(stores)))
+    while not writing.done():
+        with suppress(asyncpg.PostgresError):  # when a flush was there first
+            await connection.execute(f"CALL run_job({job})")
+        await asyncio.sleep(0.01)
+    await writing
+    places = "SELECT count(*), count(DISTINCT (series_id, ts)) FROM promlike.samples"
+    assert tuple(await connection.fetchrow(places)) == (2 * 40 * 51, 2 * 40 * 51)
     await connection.close()
 
 

@@ -11,11 +11,14 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
-from promlike.errors import PromlikeError, StorageError, StorageUnavailable, StoreAway
+from promlike.errors import PromlikeError, StorageConflict, StorageError, StorageUnavailable, StoreAway
 from promlike.storage.options import Timeouts
 
-UNAVAILABLE_CLASSES = ("08", "53", "57", "40", "55", "25")
-"""SQLSTATE classes that pass: connection, resources, operator intervention, transaction rollback, object in use, transaction ended."""
+UNAVAILABLE_CLASSES = ("08", "53", "57", "55", "25")
+"""SQLSTATE classes that pass: connection, resources, operator intervention, object in use, transaction ended or read-only."""
+CONFLICT_STATES = ("40", "XX000")
+"""SQLSTATEs of transactions that were in each other's way. XX000, which is an internal error otherwise, is what a flush of late samples
+gets when TimescaleDB, in a job of its own, compressed their chunk meanwhile: "tuple concurrently updated"."""
 AWAY_STATES = ("08", "57P")
 """SQLSTATEs of a server that is not there: connection, and shutdown, crash or start of the server."""
 CONNECTIONS = 8
@@ -135,13 +138,20 @@ async def translated(what: str) -> AsyncIterator[None]:
         yield
     except asyncpg.PostgresError as error:
         state = error.sqlstate or ""
-        away = state.startswith(AWAY_STATES)
-        kind = StoreAway if away else StorageUnavailable if state[:2] in UNAVAILABLE_CLASSES else StorageError
-        raise kind(f"the database failed to {what}: {error.sqlstate} {error}") from error
+        raise kind_of(state)(f"the database failed to {what}: {error.sqlstate} {error}") from error
     except TimeoutError as error:
         raise StoreAway(f"the database did not answer in time to {what}") from error
     except (asyncpg.InterfaceError, OSError) as error:
         raise StoreAway(f"the database cannot be reached to {what}: {error}") from error
+
+
+def kind_of(state: str) -> type[StorageError]:
+    """Our error for an SQLSTATE."""
+    if state.startswith(AWAY_STATES):
+        return StoreAway
+    if state.startswith(CONFLICT_STATES):
+        return StorageConflict
+    return StorageUnavailable if state.startswith(UNAVAILABLE_CLASSES) else StorageError
 
 
 async def _prepare(connection: Any) -> None:

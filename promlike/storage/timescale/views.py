@@ -8,8 +8,9 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
+from promlike.errors import StorageUnavailable
 from promlike.storage.metric_views import COLUMNS, LabelNames, MetricView, Naming, candidates, plan_views
-from promlike.storage.timescale.connection import UNAVAILABLE_CLASSES, quote_name
+from promlike.storage.timescale.connection import kind_of, quote_name
 from promlike.storage.timescale.text import original, storable
 
 log = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ async def _run(connection: Any, statements: Mapping[str, str]) -> _Outcome:
 
 
 def _concerns_one_view(error: asyncpg.PostgresError) -> bool:
-    return isinstance(error, asyncpg.LockNotAvailableError) or error.sqlstate[:2] not in UNAVAILABLE_CLASSES
+    return isinstance(error, asyncpg.LockNotAvailableError) or not issubclass(kind_of(error.sqlstate or ""), StorageUnavailable)
 
 
 async def _keep_books(connection: Any, done: Iterable[str], views: Iterable[MetricView]) -> None:
