@@ -33,7 +33,8 @@ async def _events(notices: Notices) -> AsyncGenerator[bytes, None]:
         yield b": notifications\n\n"  # lets the client see at once that it is connected
         while True:
             try:
-                notice = await asyncio.wait_for(queue.get(), KEEPALIVE_SECONDS)
+                async with asyncio.timeout(KEEPALIVE_SECONDS):
+                    notice = await queue.get()
             except TimeoutError:
                 yield b":\n\n"
                 continue

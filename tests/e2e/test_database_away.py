@@ -112,7 +112,7 @@ def test_the_start_waits_for_the_database(tmp_path: Path, database: Postgres) ->
         while "the start waits for it" not in (line := stopped.stderr.readline()):
             assert line, "the server ended"
         stopped.terminate()
-        assert stopped.wait(30) == 0
+        assert stopped.wait(SOON_S) == 0
         stopped.stderr.close()
         patient = subprocess.run([*command, "--storage.start-timeout=1s"], capture_output=True, text=True, timeout=60, check=False)
         assert patient.returncode == 1

@@ -1,6 +1,7 @@
 """A database that hangs is not waited for: every wait ends with an error that a retry may follow."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -13,13 +14,39 @@ import numpy as np
 import pytest
 
 from promlike.errors import StorageUnavailable
-from promlike.storage.options import Timeouts
+from promlike.storage.options import StorageOptions, Timeouts
+from promlike.storage.storage import Storage
 from promlike.storage.timescale import connection as connections
 from promlike.storage.timescale.store import TimescaleStore
+from tests.servers import free_port
 from tests.storage.postgres import Postgres
 from tests.storage.store_suite import START_MS, batch, read, records
 
 SHORT = Timeouts(connect_s=1.0, statement_s=1.0, lock_s=0.3)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_start_that_waits_for_its_database_can_be_cancelled_at_any_moment(tmp_path: Path, turns: int) -> None:
+    absent = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    storage = Storage(StorageOptions(data_dir=tmp_path, start_timeout_ms=600_000), TimescaleStore(absent, folder=tmp_path))
+    told = asyncio.Event()
+    log = logging.getLogger("promlike.storage.storage")
+    handler = logging.Handler()
+    handler.emit = lambda record: told.set()  # type: ignore[method-assign]  # a handler of one line
+    log.addHandler(handler)
+    try:
+        opening = asyncio.create_task(storage.open())
+        await told.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        ended, _ = await asyncio.wait([opening], timeout=5)
+        opening.cancel()
+        assert ended
+        assert opening.cancelled()
+    finally:
+        log.removeHandler(handler)
+        await storage.close()
 
 
 @pytest.fixture

@@ -59,7 +59,9 @@ class Database:
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
-                await asyncio.wait_for(pool.close(), self.timeouts.connect_s)
+                # Not wait_for: before Python 3.12 that forgets that it was cancelled when what it waits for is done already.
+                async with asyncio.timeout(self.timeouts.connect_s):
+                    await pool.close()
             except TimeoutError:
                 pool.terminate()
 
