@@ -25,7 +25,7 @@ from promlike.storage.wal_records import (
     decode_samples,
     decode_series,
 )
-from promlike.storage.wal_replay import ReplayReport, replay, segments_of
+from promlike.storage.wal_replay import ReplayReport, end_of_log, replay
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ def replay_wal(
     counters: StorageCounters,
     progress: Callable[[str], None],
     report: ReplayReport,
-) -> int:
-    """Apply the WAL after `position`; return the number of the segment to write next. `report` tells how far it is."""
+) -> WalPosition:
+    """Apply the WAL after `position`; return where it ends. `report` tells how far it is."""
     started = time.monotonic()
     waiting: list[SampleColumns] = []
     samples = count = 0
@@ -115,7 +115,7 @@ def replay_wal(
     counters.wal_torn_bytes += report.torn_bytes
     counters.wal_corruptions += len(report.corruptions)
     progress(f"WAL: {samples} samples of {index.living} series replayed in {time.monotonic() - started:.2f} s")
-    return max([*segments_of(folder), position.segment if position is not None else 0]) + 1
+    return end_of_log(folder, position)
 
 
 def _apply_series(payload: memoryview, ingest: Ingest) -> None:

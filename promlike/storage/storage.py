@@ -135,8 +135,7 @@ class Storage:
         await self._roller.load()
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
         parts = (self._index, self._head, self._ingest, self._deleter, self.counters)
-        next_segment = await _to_its_end(replay_wal, folder, position, *parts, progress, self.replay)
-        self._writer.open(next_segment)
+        self._writer.open(await _to_its_end(replay_wal, folder, position, *parts, progress, self.replay))
         self._wal.applied = self._writer.position
         for portion in others:
             await self._follower.adopt(portion)

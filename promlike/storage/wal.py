@@ -38,9 +38,9 @@ class WalWriter:
         """The size of all segments."""
         self.syncs = 0
 
-    def open(self, next_segment: int) -> None:
-        """Begin a new segment; the folder exists."""
-        self.position = WalPosition(segment=next_segment - 1, offset=self._segment_bytes)
+    def open(self, end: WalPosition) -> None:
+        """Go on behind the end of the log, which was read up to there, in a new segment; the folder exists."""
+        self.position = end
         self.bytes = sum(segment_path(self._folder, segment).stat().st_size for segment in segments_of(self._folder))
 
     def write(self, data: bytes) -> WalPosition:

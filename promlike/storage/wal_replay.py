@@ -1,8 +1,10 @@
 """Reading the write-ahead log after a start: what was acknowledged comes back, what was torn is cut."""
 
+import itertools
 import logging
 import mmap
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,6 +48,19 @@ def segment_path(folder: Path, segment: int) -> Path:
 def segments_of(folder: Path) -> list[int]:
     """The numbers of the segments in a folder, ascending."""
     return sorted(int(path.stem) for path in folder.glob("*.wal") if path.stem.isdigit())
+
+
+def end_of_log(folder: Path, start: WalPosition | None) -> WalPosition:
+    """The place behind everything in the log, or `start` when the log ends before it.
+
+    Exactly there, because a flush may store it before anything else is written, and a later replay then begins there.
+    """
+    reached = start or WalPosition(segment=0, offset=0)
+    segments = segments_of(folder)
+    if not segments or segments[-1] < reached.segment:
+        return reached
+    size = segment_path(folder, segments[-1]).stat().st_size
+    return WalPosition(segment=segments[-1], offset=max(size, reached.offset) if segments[-1] == reached.segment else size)
 
 
 def replay(folder: Path, start: WalPosition | None, report: ReplayReport) -> Iterator[WalRecord]:
@@ -128,11 +143,20 @@ def _cut(path: Path, offset: int) -> None:
 
 
 def _set_aside(folder: Path, path: Path, offset: int, later: list[int]) -> None:
-    aside = path.with_name(f"{path.name}.{offset}.corrupt")
-    with path.open("rb") as file:
-        file.seek(offset)
-        aside.write_bytes(file.read())
-    _cut(path, offset)
-    for segment in later:
+    # The later ones first: if the process ends in between, the next start finds the damage again and the rest to do.
+    for segment in reversed(later):
         other = segment_path(folder, segment)
-        other.rename(other.with_name(f"{other.name}.corrupt"))
+        other.rename(_free_name(other.with_name(f"{other.name}.corrupt")))
+    aside = _free_name(path.with_name(f"{path.name}.{offset}.corrupt"))
+    with path.open("rb") as file, aside.open("wb") as copy:
+        file.seek(offset)
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
+    _cut(path, offset)
+
+
+def _free_name(path: Path) -> Path:
+    """This name, or one like it that no file has: numbers of segments come again after some were set aside."""
+    names = (path.with_name(f"{path.name}{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())

@@ -90,6 +90,23 @@ async def test_replaying_twice_changes_nothing(benches: Benches) -> None:
     assert await first.select() == await second.select() == await bench.select()
 
 
+@pytest.mark.parametrize("segment_bytes", [200, 64 << 20])
+async def test_a_flush_after_a_crash_stores_where_the_log_really_ends(benches: Benches, segment_bytes: int) -> None:
+    """A segment may be longer than it should, and the size it should have may be another at the next start."""
+    bench = await benches(wal_segment_bytes=segment_bytes)
+    truth = {"a": {NOW_MS + k: float(k) for k in range(60)}}
+    for low in (0, 30):
+        await bench.append([("a", NOW_MS + k, float(k)) for k in range(low, low + 30)])
+    crashed = await benches(folder=shutil.copytree(bench.folder, bench.folder.with_name("crashed")), wal_segment_bytes=200)
+    await crashed.storage.flush()
+    await crashed.append([("a", NOW_MS + 100, 1.0)])
+    truth["a"][NOW_MS + 100] = 1.0
+    again = await benches(folder=shutil.copytree(crashed.folder, crashed.folder.with_name("again")))
+    assert again.storage.replay.corruptions == []
+    assert again.storage.unflushed_samples == 1
+    assert await again.select() == answer(truth)
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_random_lives_with_crashes_lose_and_double_nothing(benches: Benches, tmp_path: Path, seed: int) -> None:
     """Appends (new, late, repeated), flushes, restarts, crashes between and inside flushes, against a dict."""

@@ -23,7 +23,7 @@ from promlike.storage.wal_records import (
     encode_samples,
     encode_series,
 )
-from promlike.storage.wal_replay import ReplayReport, replay, segment_path, segments_of
+from promlike.storage.wal_replay import ReplayReport, end_of_log, replay, segment_path, segments_of
 
 
 def payloads(folder: Path, start: WalPosition | None = None, report: ReplayReport | None = None) -> list[bytes]:
@@ -37,7 +37,7 @@ def record(text: str) -> bytes:
 def written(folder: Path, *groups: list[str], segment_bytes: int = 1 << 20) -> list[WalPosition]:
     """A log of these groups; returns the position after each."""
     writer = WalWriter(folder, segment_bytes)
-    writer.open(1)
+    writer.open(WalPosition(segment=0, offset=0))
     positions = [writer.write(b"".join(map(record, group))) for group in groups]
     writer.close()
     return positions
@@ -150,9 +150,37 @@ def test_replay_starts_at_a_position(tmp_path: Path) -> None:
     assert payloads(tmp_path, WalPosition(segment=99, offset=8)) == []
 
 
+def test_what_was_set_aside_is_never_written_over(tmp_path: Path) -> None:
+    for text in (b"broken", b"broken again"):
+        written(tmp_path, ["one"], ["two"], segment_bytes=1)
+        segment_path(tmp_path, 1).write_bytes(text)
+        assert payloads(tmp_path) == []
+        segment_path(tmp_path, 1).unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "00000001.wal.0.corrupt",
+        "00000001.wal.0.corrupt1",
+        "00000002.wal.corrupt",
+        "00000002.wal.corrupt1",
+    ]
+    assert (tmp_path / "00000001.wal.0.corrupt").read_bytes() == b"broken"
+
+
+def test_the_end_is_behind_everything_that_is_or_was_in_the_log(tmp_path: Path) -> None:
+    nowhere, stored = WalPosition(segment=0, offset=0), WalPosition(segment=3, offset=70)
+    assert end_of_log(tmp_path, None) == nowhere
+    assert end_of_log(tmp_path, stored) == stored
+    last = written(tmp_path, ["one"], ["two"], ["a record that is longer than its segment may be"], segment_bytes=30)[-1]
+    assert last.offset > stored.offset
+    for start in (None, WalPosition(segment=1, offset=8), stored, last):
+        assert end_of_log(tmp_path, start) == last
+    for beyond in (WalPosition(segment=3, offset=last.offset + 8), WalPosition(segment=4, offset=8)):
+        assert end_of_log(tmp_path, beyond) == beyond
+    assert payloads(tmp_path, last) == []
+
+
 def test_flushed_segments_are_dropped(tmp_path: Path) -> None:
     writer = WalWriter(tmp_path, 1)
-    writer.open(5)
+    writer.open(WalPosition(segment=4, offset=8))
     for text in ("a", "b", "c"):
         writer.write(record(text))
     assert segments_of(tmp_path) == [5, 6, 7]
@@ -184,7 +212,7 @@ async def commit(committer: WalCommitter, *texts: str) -> list[str]:
 
 async def test_callers_share_syncs_and_are_told_in_order(tmp_path: Path) -> None:
     writer = WalWriter(tmp_path, 1 << 20)
-    writer.open(1)
+    writer.open(WalPosition(segment=0, offset=0))
     committer = WalCommitter(writer, max_pending_bytes=1 << 20)
     texts = [str(i) for i in range(100)]
     assert await commit(committer, *texts) == texts
@@ -214,7 +242,7 @@ class FullDisk(WalWriter):
 
 async def test_a_write_that_fails_is_told_and_leaves_a_clean_end(tmp_path: Path) -> None:
     writer = FullDisk(tmp_path, 1 << 20)
-    writer.open(1)
+    writer.open(WalPosition(segment=0, offset=0))
     committer = WalCommitter(writer, max_pending_bytes=1 << 20)
     assert await commit(committer, "kept") == ["kept"]
     writer.room = 0
@@ -233,7 +261,7 @@ async def test_a_write_that_fails_is_told_and_leaves_a_clean_end(tmp_path: Path)
 
 async def test_overload_is_refused(tmp_path: Path) -> None:
     writer = WalWriter(tmp_path, 1 << 20)
-    writer.open(1)
+    writer.open(WalPosition(segment=0, offset=0))
     committer = WalCommitter(writer, max_pending_bytes=100)
     waiting = asyncio.create_task(commit(committer, "x" * 200))
     await asyncio.sleep(0)
