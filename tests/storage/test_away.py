@@ -95,10 +95,10 @@ async def test_a_flush_that_was_in_the_way_of_others_is_tried_again_at_once(benc
     Contended.conflicts = 10
     with pytest.raises(StorageConflict):
         await bench.storage.flush()
-    assert (Contended.conflicts, bench.storage.unflushed_samples) == (6, 2)
+    assert (Contended.conflicts, bench.storage.gauges.unflushed_samples) == (6, 2)
     Contended.conflicts = 3
     await bench.storage.flush()
-    assert bench.storage.unflushed_samples == 0
+    assert bench.storage.gauges.unflushed_samples == 0
     assert (bench.storage.counters.flushes, bench.storage.counters.flush_samples) == (1, 2)
     await bench.reopen()
     assert await bench.select() == answer({"a": {NOW_MS - 1: 1.0}, "b": {NOW_MS: 2.0}})

@@ -103,7 +103,7 @@ async def test_a_flush_after_a_crash_stores_where_the_log_really_ends(benches: B
     truth["a"][NOW_MS + 100] = 1.0
     again = await benches(folder=shutil.copytree(crashed.folder, crashed.folder.with_name("again")))
     assert again.storage.replay.corruptions == []
-    assert again.storage.unflushed_samples == 1
+    assert again.storage.gauges.unflushed_samples == 1
     assert await again.select() == answer(truth)
 
 
