@@ -20,7 +20,7 @@ from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, storage_metrics
 from promlike.api.query_log import QueryLog
-from promlike.api.routes import build_application
+from promlike.api.routes import RUNNER_OPTIONS, build_application
 from promlike.api.running import RunningQueries
 from promlike.api.top_queries import TopQueries
 from promlike.cache.shared import SharedCache
@@ -326,6 +326,7 @@ class Server:
             access_log=None,
             keepalive_timeout=self._options.web.keepalive_seconds,
             shutdown_timeout=SHUTDOWN_SECONDS,
+            **RUNNER_OPTIONS,
         )
         await runner.setup()
         try:

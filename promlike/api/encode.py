@@ -12,6 +12,7 @@ from math import isfinite
 import numpy as np
 import orjson
 
+from promlike.api.json_text import to_json
 from promlike.kernel import inlined, kernel
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.frame import LabelFrame
@@ -31,7 +32,7 @@ def encode_value(value: Value) -> list[bytes]:
         case Scalar():
             return [b'"resultType":"scalar","result":[', _plain_time(value.ts_ms), f',"{positional(value.value)}"]'.encode()]
         case String():
-            text = orjson.dumps(value.value)
+            text = to_json(value.value)
             return [b'"resultType":"string","result":[', _plain_time(value.ts_ms), b",", text, b"]"]
         case Vector():
             offsets = np.arange(len(value.ts_ms) + 1, dtype=np.int64)
@@ -95,8 +96,8 @@ def _encode_series(labels: LabelFrame, offsets: Int64, ts_ms: Int64, values: Flo
 
 def _label_text(name: str) -> Callable[[str], bytes]:
     """`"name":"value"`"""
-    key = orjson.dumps(name) + b":"
-    return lambda value: key + orjson.dumps(value)
+    key = to_json(name) + b":"
+    return lambda value: key + to_json(value)
 
 
 def _encode_rows(blob: Bytes, borders: Int64, pieces: Int32, offsets: Int64, ts_ms: Int64, values: Float64, *, single: bool) -> bytes:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import orjson
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from isal import isal_zlib
 
+from promlike.api.json_text import to_json
 from promlike.promql.budget import Lease
 
 GZIP_FROM = 1024
@@ -20,7 +20,6 @@ OFF_LOOP_FROM = 64 * 1024
 
 WRITTEN_AT_ONCE = 256 * 1024
 
-_ESCAPES = tuple((char.encode(), f"\\u{ord(char):04x}".encode()) for char in "<>&\u2028\u2029")
 _GZIP = 16 + 15
 _LEVEL = 1  # three times as fast as zlib's level 1 at the same size, measured on 13 MB of samples: 48 ms beside 154 ms
 
@@ -57,14 +56,6 @@ class Stream:
 def answer(data: object, *, warnings: tuple[str, ...] = ()) -> Answer:
     """An answer whose data is plain Python, encoded here."""
     return Answer(data=[to_json(data)], warnings=warnings)
-
-
-def to_json(data: object) -> bytes:
-    """JSON as Go writes it: safe inside HTML, so `<`, `>`, `&` and the two line separators of Unicode are escaped."""
-    text = orjson.dumps(data)
-    for char, escape in _ESCAPES:
-        text = text.replace(char, escape)
-    return text
 
 
 def truncated(is_cut: bool) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 
-import orjson
 from aiohttp import hdrs, web
 
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, Stream, answer
+from promlike.api.json_text import to_json
 from promlike.api.notices import Notices
 from promlike.api.params import Params
 
@@ -40,4 +40,4 @@ async def _events(notices: Notices) -> AsyncGenerator[bytes, None]:
                 continue
             if notice is None:
                 return
-            yield b"data: " + orjson.dumps(asdict(notice)) + b"\n\n"
+            yield b"data: " + to_json(asdict(notice)) + b"\n\n"

@@ -9,8 +9,9 @@ from math import copysign, floor, isfinite, modf
 from typing import TypeVar
 from urllib.parse import unquote_plus
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from promlike.api.body import multipart_pairs, read_form
 from promlike.api.errors import InvalidParameter, parameter
 from promlike.errors import BadRequest
 from promlike.model.blocks import StepGrid
@@ -23,6 +24,9 @@ MAX_POINTS = 11_000
 
 MAX_TIME_MS = 9_200_000_000_000_000
 """Times beyond this many milliseconds from 1970 are refused: nanoseconds of Go and sums of ours would overflow."""
+
+MAX_PARAMETERS = 100_000
+"""Parameters of one request, `match[]` for each of many series among them."""
 
 OPEN_ENDS = {"-292273086-05-16T16:47:06Z": -MAX_TIME_MS, "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS}
 """How Prometheus's client libraries write "from the beginning" and "to the end of time"."""
@@ -69,10 +73,12 @@ class Params:
 
     def bound_ms(self, name: str) -> int | None:
         """One end of a span, or None where it is missing. Ends further away than MAX_TIME_MS are moved there: Grafana asks for exemplars
-        with milliseconds in place of seconds."""
+        with milliseconds in place of seconds. So are infinite ones."""
         text = self.text(name)
         if not text:
             return None
+        if _INFINITE.fullmatch(text):
+            return -MAX_TIME_MS if text.startswith("-") else MAX_TIME_MS
         with parameter(name), _time_value(name):
             return parse_time_ms(text, far=True)
 
@@ -173,17 +179,17 @@ async def read_params(request: web.Request) -> Params:
     url, problem = parse_form(request.rel_url.raw_query_string)
     if request.method in ("POST", "PUT", "PATCH"):
         if request.content_type == _FORM:
-            # Not request.post(), which fails on bytes that are no UTF-8; here they become replacement characters, as in a URL.
-            body, in_body = parse_form((await request.read()).decode("utf-8", "replace"))
+            body, in_body = parse_form((await read_form(request)).decode("utf-8", "replace"))
             return Params([*body, *url], in_body or problem)
         if request.content_type == "multipart/form-data":
-            parts = await _multipart(request)
-            return Params([*url, *parts], problem)
+            return Params([*url, *multipart_pairs(await read_form(request), request.headers[hdrs.CONTENT_TYPE])], problem)
     return Params(url, problem)
 
 
 def parse_form(text: str) -> tuple[list[tuple[str, str]], str]:
     """The pairs of a query string or form that can be read, and what is wrong with the first of the others, in Go's words."""
+    if text.count("&") >= MAX_PARAMETERS:
+        raise BadRequest(f"more than {MAX_PARAMETERS} parameters")
     pairs: list[tuple[str, str]] = []
     problem = ""
     for piece in text.split("&"):
@@ -196,13 +202,6 @@ def parse_form(text: str) -> tuple[list[tuple[str, str]], str]:
             name, _, value = piece.partition("=")
             pairs.append((unquote_plus(name), unquote_plus(value)))
     return pairs, problem
-
-
-async def _multipart(request: web.Request) -> list[tuple[str, str]]:
-    try:
-        return [(name, value) for name, value in (await request.post()).items() if isinstance(value, str)]
-    except ValueError as error:
-        raise BadRequest(f"error parsing form values: {error}") from error
 
 
 def parse_time_ms(text: str, *, far: bool = False) -> int:

@@ -7,7 +7,8 @@ from aiohttp import web
 
 from promlike.api.context import Api
 from promlike.api.encode import encode_samples
-from promlike.api.envelope import NOTHING, Answer, to_json, truncated
+from promlike.api.envelope import NOTHING, Answer, truncated
+from promlike.api.json_text import to_json
 from promlike.api.params import MAX_TIME_MS, Params
 from promlike.errors import BadRequest
 from promlike.promql.extract import selectors_of

@@ -4,16 +4,17 @@ Endpoints return data or raise; only here is an error caught, logged when it is 
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from logging import getLogger
 from posixpath import normpath
 from time import perf_counter
+from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from promlike.api import admin, lifecycle, status
+from promlike.api import admin, body, lifecycle, status
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, Stream, respond, respond_error
 from promlike.api.errors import status_of
@@ -47,7 +48,12 @@ log = getLogger(__name__)
 Endpoint = Callable[[Api, Params, web.Request], Awaitable[Answer | Stream | web.Response]]
 PlainEndpoint = Callable[[Api, web.Request], Awaitable[web.Response | Stream]]
 
-MAX_FORM_BYTES = 32 << 20
+
+MAX_HEADER_BYTES = 1 << 20
+"""Of the line with the URL, and of each header, as in Go: selectors of dashboards stand in URLs."""
+
+RUNNER_OPTIONS: Mapping[str, Any] = {"auto_decompress": False, "max_line_size": MAX_HEADER_BYTES, "max_field_size": MAX_HEADER_BYTES}
+"""How aiohttp is to read requests for the application."""
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
@@ -120,7 +126,8 @@ def build_application(api: Api, *, remote_write: Handler | None) -> web.Applicat
     prefix = api.web.route_prefix
     api.metrics.add(lambda: server_metrics(api))
     api_path = f"{prefix}/api/v1/"
-    application = web.Application(client_max_size=MAX_FORM_BYTES, middlewares=[_observed(api.metrics, prefix), _preflight(api_path)])
+    application = web.Application(client_max_size=body.MAX_BYTES, middlewares=[_observed(api.metrics, prefix), _preflight(api_path)])
+    application.on_response_prepare.append(_without_server)
     application.on_response_prepare.append(_cors(api.web.cors_origin, api_path))
     for methods, path, endpoint in ENDPOINTS:
         _add(application, methods, f"{prefix}/api/v1/{path}", _answering(api, endpoint))
@@ -223,6 +230,11 @@ def _redirect(location: str) -> Handler:
     return handle
 
 
+async def _without_server(request: web.Request, response: web.StreamResponse) -> None:
+    """As Prometheus, tell nobody which versions of what serve this."""
+    response.headers.popall(hdrs.SERVER, None)
+
+
 def _preflight(api_path: str) -> Middleware:
     """Answer the OPTIONS that browsers send before a call."""
 
@@ -278,7 +290,7 @@ def _routing_answer(request: web.Request, error: web.HTTPException) -> web.Respo
             return web.Response(headers=allowed)
         return web.Response(status=405, text="Method Not Allowed\n", headers=allowed | _NO_SNIFFING)
     clean = normpath(f"/{request.rel_url.raw_path.lstrip('/')}")
-    if error.status == 404 and clean != request.rel_url.raw_path.rstrip("/"):
+    if error.status == 404 and request.rel_url.raw_path.startswith("/") and clean != request.rel_url.raw_path.rstrip("/"):
         query = request.rel_url.raw_query_string
         return web.Response(status=301, headers={hdrs.LOCATION: f"{clean}?{query}" if query else clean})
     text = "404 page not found" if error.status == 404 else error.reason

@@ -1,18 +1,17 @@
 """`/api/v1/series`: the label sets of matching series."""
 
-import orjson
 from aiohttp import web
 
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, truncated
 from promlike.api.errors import parameter
+from promlike.api.json_text import to_json
 from promlike.api.params import Params
 from promlike.api.selection import read_selection
 from promlike.errors import BadRequest
 
 
 async def series(api: Api, params: Params, request: web.Request) -> Answer:
-    """Label sets stand as they are; everything else escapes `<`, `>` and `&`."""
     if params.problem:
         raise BadRequest(f"error parsing form values: {params.problem}")
     if not params.all("match[]"):
@@ -22,4 +21,4 @@ async def series(api: Api, params: Params, request: web.Request) -> Answer:
     found, is_cut = await api.storage.series(
         selection.matcher_sets, start_ms=selection.start_ms, end_ms=selection.end_ms, limit=selection.limit
     )
-    return Answer(data=[orjson.dumps([dict(labels) for labels in found])], warnings=truncated(is_cut))
+    return Answer(data=[to_json([dict(labels) for labels in found])], warnings=truncated(is_cut))

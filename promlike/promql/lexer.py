@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from lark import Token
 from lark.lexer import Lexer
 
+from promlike.model.labels import quote
 from promlike.promql.aggregations import AGGREGATIONS
 from promlike.promql.literals import DURATION_TEXT
 from promlike.promql.position import SyntaxProblem
@@ -15,6 +16,9 @@ MAX_NESTING = 500
 
 MAX_OPERATORS = 10_000
 """How many operators and signs a text may have."""
+
+_END = "\ufffd"
+"""What Prometheus's messages show for a character behind the end."""
 
 _SPACE = r"(?P<SPACE>[ \t\r\n]+|\#[^\r\n]*)"
 _STRING = r"""(?P<STRING>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*'|`[^`]*`)"""
@@ -163,22 +167,27 @@ class _Scanner:
     def no_token(self, offset: int) -> SyntaxProblem:
         char, following = self.text[offset], self.text[offset + 1 : offset + 2]
         if self.pattern is _IN_BRACKETS:
-            return SyntaxProblem(f"unexpected character in duration expression: '{char}'", offset)
+            return SyntaxProblem(f"unexpected character in duration expression: {_rune(char)}", offset)
         if char in "\"'":
             return SyntaxProblem("unterminated quoted string", offset)
         if char == "`":
             return SyntaxProblem("unterminated raw string", offset)
         if self.pattern is _IN_BRACES:
             if char == "!":
-                return SyntaxProblem(f"unexpected character after '!' inside braces: '{following}'", offset)
+                return SyntaxProblem(f"unexpected character after '!' inside braces: {_rune(following or _END)}", offset)
             if char == "{":
                 return SyntaxProblem("unexpected left brace '{'", offset)
-            return SyntaxProblem(f"unexpected character inside braces: '{char}'", offset)
+            return SyntaxProblem(f"unexpected character inside braces: {_rune(char)}", offset)
         if char in "=!":
-            return SyntaxProblem(f"unexpected character after '{char}': '{following}'", offset)
+            return SyntaxProblem(f"unexpected character after '{char}': {_rune(following or _END)}", offset)
         if char == "]":
             return SyntaxProblem("unexpected right bracket ']'", offset)
-        return SyntaxProblem(f"unexpected character: '{char}'", offset)
+        return SyntaxProblem(f"unexpected character: {_rune(char)}", offset)
+
+
+def _rune(char: str) -> str:
+    """A character as Go quotes one."""
+    return "'" + (char if char == '"' else "\\'" if char == "'" else quote(char)[1:-1]) + "'"
 
 
 def _word(text: str, start: int, end: int, previous: str) -> str:

@@ -30,7 +30,7 @@ def parse_number(text: str, offset: int) -> float:
     if value is None:
         raise SyntaxProblem(f"bad number or duration syntax: {quote(text)}", offset)
     if math.isinf(value):
-        raise SyntaxProblem(f"error parsing number: {quote(text)} is out of range", offset)
+        raise SyntaxProblem(f"error parsing number: strconv.ParseFloat: parsing {quote(text)}: value out of range", offset)
     return value
 
 

@@ -7,13 +7,10 @@ from lark import Token, UnexpectedToken
 from promlike.model.labels import quote
 from promlike.promql.tree.parts import Labels
 
-_KINDS = {
-    "IDENTIFIER": "identifier",
-    "METRIC": "metric identifier",
-    "STRING": "string",
-    "NUMBER": "number",
-    "DURATION": "duration",
-}
+_NAMES = {"IDENTIFIER": "identifier", "METRIC": "metric identifier"}
+_LITERALS = {"STRING": "string", "NUMBER": "number", "DURATION": "duration"}
+_SHOWN = 10
+"""Of literals so many characters stand in a message; names stand there whole."""
 _OPERATORS = frozenset({"SIGN", "ARITHMETIC", "COMPARISON", "SET_OPERATOR", "ATAN2"})
 _KEYWORDS = frozenset({"BY", "OFFSET", "START_END", "STEP_RANGE", "MIN_MAX", "EXTENDED", "BOOL", "ON", "GROUP", "FILL"})
 _DURATION = "number, duration, step(), or range()"
@@ -47,8 +44,10 @@ def _in_at(stack: Sequence[object], expected: frozenset[str]) -> bool:
 def token_name(token: Token) -> str:
     if token.type == "$END":
         return "end of input"
-    if token.type in _KINDS:
-        return f"{_KINDS[token.type]} {quote(str(token))}"
+    if token.type in _NAMES:
+        return f"{_NAMES[token.type]} {quote(str(token))}"
+    if token.type in _LITERALS:
+        return f"{_LITERALS[token.type]} {quote(token[:_SHOWN])}{'...' if len(token) > _SHOWN else ''}"
     if token.type in _OPERATORS:
         return f"<op:{token}>"
     if token.type == "AGGREGATION":

@@ -16,7 +16,7 @@ from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.part_metrics import remote_write_metrics, storage_metrics
 from promlike.api.query_log import QueryLog
-from promlike.api.routes import build_application
+from promlike.api.routes import RUNNER_OPTIONS, build_application
 from promlike.api.running import RunningQueries
 from promlike.api.top_queries import TopQueries
 from promlike.config.load import parse_config, to_yaml
@@ -140,7 +140,7 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
         await scrape.reload(config)
         built = build_application(api, remote_write=write_handler(receiver))
         server = TestServer(built, skip_url_asserts=True)
-        await server.start_server()
+        await server.start_server(**RUNNER_OPTIONS)
         try:
             async with ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"}) as session:
                 yield Client(application=built, session=session, url=f"http://127.0.0.1:{server.port}", state=state, calls=calls)
