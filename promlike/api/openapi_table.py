@@ -217,7 +217,7 @@ SCRAPING = (
         list_of(record({"metric": TEXT}, target=LABELS, type=TEXT, help=TEXT, unit=TEXT)),
         _p("match_target", "A selector of labels of targets."),
         _p("metric", "Only this one."),
-        _p("limit", "Most entries.", WHOLE),
+        _p("limit", "Entries after which no further target is looked at.", WHOLE),
     ),
     _api(
         "GET",

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 import numpy as np
-import orjson
 from aiohttp import web
 
 from promlike.api.context import Api
 from promlike.api.envelope import Stream
 from promlike.api.errors import InvalidParameter
+from promlike.api.json_text import to_json
 from promlike.api.label_values import unescape_name
 from promlike.api.params import Params
 from promlike.api.search_params import SearchRequest, SortBy, SortDir, read_search
@@ -32,10 +32,11 @@ async def search_metric_names(api: Api, params: Params, request: web.Request) ->
     known = api.storage.metadata() if include_metadata else {}
 
     def describe(name: str) -> Result:
-        for entry in known.get(name, ())[:1]:
-            result: Result = {"name": name, "type": entry.type, "help": entry.help}
-            return result | {"unit": entry.unit} if entry.unit else result
-        return {"name": name}
+        entry = known.get(name)
+        if entry is None:
+            return {"name": name}
+        result: Result = {"name": name, "type": entry.type, "help": entry.help}
+        return result | {"unit": entry.unit} if entry.unit else result
 
     return await _answer(names, search, describe)
 
@@ -82,5 +83,5 @@ async def _lines(found: Found, search: SearchRequest, describe: Callable[[str], 
             describe(text) | ({"score": round(points, 6)} if search.include_score else {})
             for text, points in results[start : start + search.batch_size]
         ]
-        yield orjson.dumps({"results": batch}) + b"\n"
-    yield orjson.dumps({"status": "success", "has_more": has_more}) + b"\n"
+        yield to_json({"results": batch}) + b"\n"
+    yield to_json({"status": "success", "has_more": has_more}) + b"\n"

@@ -93,26 +93,27 @@ def _rule(config: RelabelConfig) -> dict[str, object]:
 
 
 async def targets_metadata(api: Api, params: Params, request: web.Request) -> Answer:
-    """Metadata is kept by metric, not by target: what is known of a metric is given for every matching target."""
+    """What each matching target said of its metric families when it was scraped last; after the target that reaches `limit`, no more."""
     limit = params.count("limit")
     matchers: tuple[Matcher, ...] = ()
     if params.text("match_target"):
         with parameter("match_target"):
             matchers = series_selector(params.text("match_target"))
-    chosen = [target for target in api.scrape.active_targets() if _matches(target.labels, matchers)]
-    entries = list(_metadata(api, chosen, params.text("metric")))
-    return answer(entries if limit is None or limit < 0 else entries[:limit])
+    metric = params.text("metric")
+    entries: list[dict[str, object]] = []
+    for target in api.scrape.active_targets():
+        if limit is not None and 0 <= limit <= len(entries):
+            break
+        if _matches(target.labels, matchers):
+            entries += _metadata(target, metric)
+    return answer(entries)
 
 
-def _metadata(api: Api, chosen: list[ActiveTarget], metric: str) -> Iterator[dict[str, object]]:
-    known = api.storage.metadata()
-    names = [metric] if metric else sorted(known)
-    for target in chosen:
-        labels = dict(target.labels)
-        for name in names:
-            for entry in known.get(name, ()):
-                about: dict[str, object] = {"target": labels, "type": entry.type, "help": entry.help, "unit": entry.unit}
-                yield about if metric else about | {"metric": name}
+def _metadata(target: ActiveTarget, metric: str) -> Iterator[dict[str, object]]:
+    labels, families = dict(target.labels), target.families.by_name
+    for entry in (families[name] for name in ([metric] if metric else families) if name in families):
+        about: dict[str, object] = {"target": labels} if metric else {"target": labels, "metric": entry.metric}
+        yield about | {"type": entry.type, "help": entry.help, "unit": entry.unit}
 
 
 def _matches(labels: Labels, matchers: tuple[Matcher, ...]) -> bool:

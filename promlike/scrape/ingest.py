@@ -14,7 +14,8 @@ from promlike.model.labels import Labels
 from promlike.scrape.admission import NO_TIME
 from promlike.scrape.exemplars import TargetExemplars
 from promlike.scrape.exposition import Exposition, read_exposition
-from promlike.scrape.metadata_text import Families
+from promlike.scrape.families import NO_FAMILIES, Families, FamilyBook
+from promlike.scrape.metadata_text import FamilyLines
 from promlike.scrape.sample_labels import SampleLabels
 from promlike.scrape.series_cache import SeriesCache
 from promlike.scrape.series_text import parse_series
@@ -91,6 +92,9 @@ class Ingest:
     counters: ScrapeCounters
     cache: SeriesCache = field(default_factory=SeriesCache)
     exemplars: TargetExemplars = field(default_factory=TargetExemplars)
+    book: FamilyBook = field(default_factory=FamilyBook)
+    families: Families = NO_FAMILIES
+    """What the last answer that was read says of its metric families."""
     _metadata_hash: int | None = None
     _reported: tuple[str, ...] = ()
     _report_refs: list[int] = field(default_factory=list)
@@ -129,14 +133,16 @@ class Ingest:
         times = np.where(self.config.honor_timestamps & (of_samples != NO_TIME), of_samples, scrape_ms)
         fresh = self.exemplars.fresh(exemplars, self.cache.refs_of(found.which[exemplars.samples]), times)
         self.cache.trim(found.samples)
-        self._metadata_hash = found.metadata_hash
+        if metadata is not None:
+            self._metadata_hash = found.metadata_hash
+            self.families = self.book.families(metadata)
         report.added = admitted.added
         self._count_duplicates(admitted.duplicates)
         self._count_exemplars(exemplars.refusals)
         return Scraped(
             columns=Columns(refs=admitted.refs, ts_ms=admitted.ts_ms, values=admitted.values),
             exemplars=fresh,
-            metadata=metadata,
+            metadata=metadata or [],
         )
 
     def report_refs(self, names: tuple[str, ...]) -> Int32:
@@ -162,16 +168,16 @@ class Ingest:
                 await asyncio.sleep(0)
         return series
 
-    def _changed_metadata(self, found: Exposition) -> list[Metadata]:
+    def _changed_metadata(self, found: Exposition) -> list[Metadata] | None:
         if found.metadata_hash == self._metadata_hash:
-            return []
-        families = Families(openmetrics=found.openmetrics)
+            return None
+        lines = FamilyLines(openmetrics=found.openmetrics)
         for start, end, sample in found.metadata.tolist():
             try:
-                families.add(found.text(start, end))
+                lines.add(found.text(start, end))
             except ValueError as error:
                 raise found.error(start, str(error), sample) from error
-        return families.metadata()
+        return lines.metadata()
 
     def _count_rejected(self, rejected: list[SampleRejected]) -> None:
         for error in rejected:

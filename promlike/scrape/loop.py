@@ -138,6 +138,7 @@ class TargetLoop:
             health=self._health,
             scrape_interval_ms=self.target.interval_ms,
             scrape_timeout_ms=self.target.timeout_ms,
+            families=self.ingest.families,
         )
 
     async def _read(self, scrape_ms: int, report: ScrapeReport) -> Scraped:

@@ -13,7 +13,7 @@ _LINE = re.compile(r'#[ \t]+(HELP|TYPE|UNIT)[ \t]+(?:"((?:[^"\\]|\\.)*)"|([^ \t]
 
 
 @dataclass(slots=True, kw_only=True)
-class Families:
+class FamilyLines:
     """Gathers what the lines say of each metric family. `untyped` is called `unknown`."""
 
     openmetrics: bool

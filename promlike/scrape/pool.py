@@ -17,6 +17,7 @@ from promlike.scrape.client import HttpClient
 from promlike.scrape.discovery.file import FileDiscovery
 from promlike.scrape.discovery.groups import Publish
 from promlike.scrape.discovery.http import HttpDiscovery
+from promlike.scrape.families import FamilyBook
 from promlike.scrape.ingest import Columns, Ingest
 from promlike.scrape.loop import Clock, TargetLoop
 from promlike.scrape.relabel import Rule, compile_rules
@@ -42,6 +43,7 @@ class Environment:
     seed: int
     external_url: str
     listen_port: int | None
+    book: FamilyBook
 
 
 @dataclass(slots=True, eq=False)
@@ -179,6 +181,7 @@ class ScrapePool:
             labels=SampleLabels(config=self.config, target=target.labels),
             sink=self.environment.sink,
             counters=self.environment.counters,
+            book=self.environment.book,
         )
         ingest.cache.inherit(self.inherited.pop(target.identity, np.empty(0, np.int32)))
         return TargetLoop(

@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 from promlike.config.root import Config
 from promlike.config.scrape import ScrapeConfig
 from promlike.model.clock import wall_clock_ms
+from promlike.scrape.families import FamilyBook
 from promlike.scrape.loop import Clock
 from promlike.scrape.own_metrics import collect
 from promlike.scrape.pool import Environment, Inherited, ScrapePool, stop
@@ -47,6 +48,7 @@ class ScrapeService:
         self._external_url = external_url
         self._listen_port = listen_port
         self._clock = clock
+        self._book = FamilyBook()
         self._pools: dict[str, _Supervised] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
@@ -133,6 +135,7 @@ class ScrapeService:
             seed=seed,
             external_url=self._external_url,
             listen_port=self._listen_port,
+            book=self._book,
         )
         supervised = _Supervised(ScrapePool(job, environment, inherited))
         if self._tasks is not None:

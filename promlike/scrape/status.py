@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from promlike.model.labels import Labels
+from promlike.scrape.families import Families
 
 
 class Health(StrEnum):
@@ -17,7 +18,10 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveTarget:
-    """One target that is scraped, as `/api/v1/targets` shows it. `last_scrape_ms` is None before the first scrape."""
+    """One target that is scraped, as `/api/v1/targets` shows it. `last_scrape_ms` is None before the first scrape.
+
+    Equal `families` are one object.
+    """
 
     discovered_labels: Labels
     labels: Labels
@@ -30,6 +34,7 @@ class ActiveTarget:
     health: Health
     scrape_interval_ms: int
     scrape_timeout_ms: int
+    families: Families
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

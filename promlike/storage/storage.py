@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
@@ -324,8 +324,8 @@ class Storage:
         """How many series have each label, of those that satisfy all matchers of any set, or of all."""
         return await self._labels.label_pairs(matcher_sets)
 
-    def metadata(self) -> dict[str, list[Metadata]]:
-        return {metric: [entry] for metric, entry in self._ingest.metadata.items()}
+    def metadata(self) -> Mapping[str, Metadata]:
+        return self._ingest.metadata
 
     def metrics_of(self, refs: Int32) -> list[str]:
         """The metric names of the series of `refs int32[S]`, each once; "" for series without one."""

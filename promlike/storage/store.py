@@ -4,7 +4,7 @@ Openness of intervals is decided here, once: every range of times is left-open a
 as range windows are in Prometheus 3.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -166,7 +166,9 @@ class LabelReader(Protocol):
         self, name: str, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int | None, end_ms: int | None, limit: int = 0
     ) -> tuple[list[str], bool]: ...
 
-    def metadata(self) -> dict[str, list[Metadata]]: ...
+    def metadata(self) -> Mapping[str, Metadata]:
+        """The newest that is known of each metric family. Do not keep it: it changes."""
+        ...
 
 
 class Loading(Protocol):

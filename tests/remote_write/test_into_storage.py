@@ -98,7 +98,7 @@ async def test_metadata_reaches_storage(tmp_path: Path) -> None:
     async with opened(tmp_path) as storage:
         body = wire.message(3, b"\x08\x01" + wire.message(2, b"requests_total") + wire.message(4, b"How many."))
         assert (await RemoteWriteReceiver(storage).write(wire.snappy(body))).status is HTTPStatus.NO_CONTENT
-        assert storage.metadata() == {"requests_total": [Metadata(metric="requests_total", type="counter", help="How many.")]}
+        assert storage.metadata() == {"requests_total": Metadata(metric="requests_total", type="counter", help="How many.")}
 
 
 async def test_a_storage_that_is_not_open_asks_to_try_again(tmp_path: Path) -> None:

@@ -255,14 +255,14 @@ async def test_metadata_survives(benches: Benches) -> None:
     up = Metadata(metric="up", type="gauge", help="is it up?")
     await bench.storage.set_metadata([up])
     crashed = await benches(folder=shutil.copytree(bench.folder, bench.folder.with_name("crashed")))
-    assert crashed.storage.metadata() == {"up": [up]}
+    assert crashed.storage.metadata() == {"up": up}
     await bench.append([("a", NOW_MS, 1.0)])
     await bench.reopen()
-    assert bench.storage.metadata() == {"up": [up]}
+    assert bench.storage.metadata() == {"up": up}
     newer = replace(up, help="newer")
     await bench.storage.set_metadata([newer])
     await bench.reopen()
-    assert bench.storage.metadata() == {"up": [newer]}
+    assert bench.storage.metadata() == {"up": newer}
 
 
 async def test_a_folder_has_one_owner(benches: Benches) -> None:
