@@ -8,7 +8,10 @@ Rules for kernels: arrays are C-contiguous and writable (Numba compiles a read-o
 its own file, because the on-disk cache notices changes of that file alone.
 """
 
-from collections.abc import Callable, Iterable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar, cast
@@ -49,6 +52,8 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.promql.kernels.tiers",
 )
 """Every module that defines kernels; a test holds that none is missing."""
+MAX_PROCESSES = 4
+"""Compile at once; each holds 200 MiB."""
 
 
 def kernel(*signatures: str) -> Callable[[F], F]:
@@ -74,21 +79,59 @@ def inlined(function: F) -> F:
     return cast(F, compiled)
 
 
-def compile_kernels(modules: Iterable[str] = KERNEL_MODULES, progress: Callable[[str, int, int], None] | None = None) -> int:
+def compile_kernels(
+    modules: Iterable[str] = KERNEL_MODULES,
+    progress: Callable[[str, int, int], None] | None = None,
+    *,
+    processes: int = min(os.cpu_count() or 1, MAX_PROCESSES),
+) -> int:
     """Load or compile every declared signature of every kernel, then refuse other types; return how many kernels there are.
 
-    `progress(name, done, total)` is called before each kernel.
+    `progress(name, done, total)` is called before each kernel. From the first on that the on-disk cache lacks, so many processes share the
+    work, because a compiler keeps the GIL to itself.
     """
+    modules = tuple(modules)
     found = _kernels(modules)
+    shared = False
     for done, (name, dispatcher) in enumerate(found):
         if progress is not None:
             progress(name, done, len(found))
         if not dispatcher._can_compile:
             continue
-        for signature in dispatcher.kernel_signatures:
-            dispatcher.compile(signature)
+        _compile(dispatcher)
+        if not shared and processes > 1 and dispatcher.stats.cache_path is not None and any(dispatcher.stats.cache_misses.values()):
+            shared = True
+            _share(modules, done + 1, processes, progress)
         dispatcher.disable_compile()
     return len(found)
+
+
+def fill_cache(modules: Sequence[str], first: int, step: int, progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Load or compile every `step`th kernel from the `first` on, which leaves them in the on-disk cache."""
+    found = _kernels(modules)
+    for done in range(first, len(found), step):
+        name, dispatcher = found[done]
+        if progress is not None:
+            progress(name, done, len(found))
+        _compile(dispatcher)
+
+
+def _share(modules: Sequence[str], first: int, processes: int, progress: Callable[[str, int, int], None] | None) -> None:
+    """Compile the kernels from the `first` on in so many processes, this one among them; each ends with its share."""
+    helpers: list[subprocess.Popen[bytes]] = []
+    for part in range(1, processes):
+        work = f"from promlike.kernel import fill_cache; fill_cache({modules!r}, {first + part}, {processes})"
+        # Without a program of Python's, or room for another, the work is done here.
+        with suppress(OSError):
+            helpers.append(subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    fill_cache(modules, first, processes, progress)
+    for helper in helpers:
+        helper.wait()
+
+
+def _compile(dispatcher: Any) -> None:
+    for signature in dispatcher.kernel_signatures:
+        dispatcher.compile(signature)
 
 
 def uncached_kernels(modules: Iterable[str] = KERNEL_MODULES) -> list[str]:
