@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from promlike.model.blocks import Int32
+from promlike.model.blocks import Bool, Int32
 from promlike.model.matchers import Matcher
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
@@ -23,6 +23,9 @@ from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal_records import encode_deletion
 
 log = logging.getLogger(__name__)
+
+ALL_TIMES_MS = 2**53
+"""A deletion from here before 1970 to here after it is one of everything."""
 
 
 class Deleter:
@@ -40,13 +43,17 @@ class Deleter:
         self._replayed: list[Int32] = []
 
     def find(self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> Int32:
-        """Ascending refs of the series that satisfy any of the sets and may have samples in (start_ms, end_ms]."""
+        """Ascending refs of the series that satisfy any of the sets and may have samples or exemplars in (start_ms, end_ms].
+
+        Of series that have samples, those exemplars are not looked for that only the store has and that are older or newer than them all.
+        """
         count = self._index.count
         parts = [self._index.match(tuple(matchers), count) for matchers in matcher_sets]
         refs = np.unique(np.concatenate([np.empty(0, np.int32), *parts]))
         hit = (self._head.newest_ms(refs) > start_ms) & (self._head.first_ms[refs] <= end_ms)
         # What is on its way through the WAL will be in the head before the deletion is.
         hit |= np.isin(refs, self._ingest.in_flight())
+        hit |= self._without_samples(refs) | np.isin(refs, self._ingest.exemplars.refs_between(start_ms, end_ms))
         return np.ascontiguousarray(refs[hit])
 
     async def delete(self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> int:
@@ -65,8 +72,7 @@ class Deleter:
     def replay(self, deletion: Deletion) -> None:
         """A deletion found in the WAL. Its series stay in the index until `replayed`, since samples may follow."""
         known = deletion.refs[deletion.refs < self._index.count]
-        self._hide(Deletion(refs=known, start_ms=deletion.start_ms, end_ms=deletion.end_ms))
-        self._replayed.append(known)
+        self._replayed.append(self._hide(Deletion(refs=known, start_ms=deletion.start_ms, end_ms=deletion.end_ms)))
 
     def replayed(self) -> None:
         """The WAL is at its end."""
@@ -75,19 +81,30 @@ class Deleter:
         self._replayed = []
 
     def _apply(self, deletion: Deletion) -> None:
-        self._hide(deletion)
+        done = self._hide(deletion)
         # Those that are about to get a sample were not announced to the WAL again: they stay.
-        self._remove_empty(np.setdiff1d(deletion.refs, self._ingest.in_flight()))
+        self._remove_empty(np.setdiff1d(done, self._ingest.in_flight()))
         self._counters.deletions += 1
         self._changes.deleted(deletion.refs, deletion.start_ms, deletion.end_ms)
 
-    def _hide(self, deletion: Deletion) -> None:
+    def _hide(self, deletion: Deletion) -> Int32:
+        """Let nobody see what is deleted; refs of the series that need not stay when they have no samples (int32[N], ascending).
+
+        One that never had any stays, unless everything is deleted: it may have exemplars of other times, which only the store knows.
+        """
         refs, start_ms, end_ms = deletion.refs, deletion.start_ms, deletion.end_ms
-        stored = self._head.may_be_stored(refs, start_ms, end_ms)
+        bare = self._without_samples(refs)
+        stored = bare | self._head.may_be_stored(refs, start_ms, end_ms)
         self._head.delete(refs, start_ms, end_ms)
         self._ingest.exemplars.delete(refs, start_ms, end_ms)
         if stored.any():
             self._tombstones.add(Deletion(refs=np.ascontiguousarray(refs[stored]), start_ms=start_ms, end_ms=end_ms))
+        return refs if start_ms <= -ALL_TIMES_MS and end_ms >= ALL_TIMES_MS else np.ascontiguousarray(refs[~bare])
+
+    def _without_samples(self, refs: Int32) -> Bool:
+        """bool[S]"""
+        bare: Bool = self._head.newest_ms(refs) == MIN_TIME
+        return bare
 
     def _remove_empty(self, refs: Int32) -> None:
         """Take those of these series out of the index that have no sample left anywhere."""

@@ -52,6 +52,11 @@ class ExemplarBuffer:
         held = Exemplars.joined([self._leaving, self._joined()])
         return held.take((held.ts_ms > start_ms) & (held.ts_ms <= end_ms) & np.isin(held.refs, refs))
 
+    def refs_between(self, start_ms: int, end_ms: int) -> Int32:
+        """Refs (int32[N], some twice) of those with start_ms < ts_ms <= end_ms."""
+        held = Exemplars.joined([self._leaving, self._joined()])
+        return held.refs[(held.ts_ms > start_ms) & (held.ts_ms <= end_ms)]
+
     def delete(self, refs: Int32, start_ms: int, end_ms: int) -> int:
         """Forget what `read` would give; how many. A flush that runs still stores what it has taken."""
         gone = self.read(refs, start_ms, end_ms)

@@ -256,7 +256,7 @@ class Storage:
         return await self._deleter.delete(matcher_sets, start_ms, end_ms)
 
     def count_deletable(self, matcher_sets: Sequence[Sequence[Matcher]], *, start_ms: int, end_ms: int) -> int:
-        """Of how many series `delete_series` would delete samples."""
+        """Of how many series `delete_series` would delete samples or exemplars."""
         self._check_open()
         return len(self._deleter.find(matcher_sets, start_ms, end_ms))
 

@@ -168,6 +168,41 @@ async def test_exemplars_of_deleted_samples_go_with_them(benches: Benches) -> No
     assert await found(again) == wanted
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_a_series_that_has_exemplars_alone_can_be_deleted(benches: Benches, flushed: bool) -> None:
+    bench = await benches()
+    await append(bench, [("a", NOW_MS - 10, 1.0, "{}"), ("a", NOW_MS, 2.0, "{}"), ("b", NOW_MS, 3.0, "{}")])
+    if flushed:
+        await bench.storage.flush()
+    only = [(Matcher("instance", MatchOp.EQUAL, "a"),)]
+    assert await bench.storage.delete_series(only, start_ms=NOW_MS - 5, end_ms=NOW_MS) == 1
+    wanted: Found = {"a": [(NOW_MS - 10, 1.0, "{}")], "b": [(NOW_MS, 3.0, "{}")]}
+    assert await found(bench) == wanted
+    crashed = shutil.copytree(bench.folder, bench.folder.with_name("crashed"))
+    await bench.reopen()
+    assert await found(bench) == wanted
+    again = await benches(folder=crashed)
+    assert await found(again) == wanted
+    for each in (bench, again):
+        assert await each.storage.delete_series(only, start_ms=-(2**53), end_ms=2**53) == 1
+        assert await found(each) == {"b": wanted["b"]}
+        await each.reopen()
+        assert await found(each) == {"b": wanted["b"]}
+        await append(each, [("a", NOW_MS, 4.0, "{}")])
+        assert await found(each) == {"a": [(NOW_MS, 4.0, "{}")], "b": wanted["b"]}
+
+
+async def test_exemplars_in_memory_that_are_newer_than_the_samples_are_deleted(benches: Benches) -> None:
+    bench = await benches()
+    await bench.append([("a", NOW_MS - 10, 1.0)])
+    await append(bench, [("a", NOW_MS - 10, 1.0, "{}"), ("a", NOW_MS, 2.0, "{}")])
+    assert await bench.storage.delete_series([EVERYTHING], start_ms=NOW_MS - 5, end_ms=NOW_MS) == 1
+    assert await found(bench) == {"a": [(NOW_MS - 10, 1.0, "{}")]}
+    await bench.reopen()
+    assert await found(bench) == {"a": [(NOW_MS - 10, 1.0, "{}")]}
+    assert await bench.select()
+
+
 class Absent:
     """A store that does not answer for exemplars."""
 
