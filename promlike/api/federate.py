@@ -1,13 +1,15 @@
-"""`/federate`: the newest sample of each matching series in the text format, for another Prometheus to scrape."""
+"""`/federate`: the newest sample of each matching series, in text or protobuf, for another Prometheus to scrape."""
 
 import asyncio
 
 import numpy as np
-from aiohttp import hdrs, web
+from aiohttp import web
 
+from promlike.api.accept import Exposition, Format, negotiate
 from promlike.api.context import Api
 from promlike.api.envelope import send
-from promlike.api.federate_text import Escaping, federate_text
+from promlike.api.federate_protobuf import federate_protobuf
+from promlike.api.federate_text import federate_text
 from promlike.api.params import read_params
 from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Float64, Int64, StepGrid, is_stale
@@ -16,6 +18,9 @@ from promlike.model.frame import LabelFrame
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.promql.series_selector import series_selector
 from promlike.storage.store import Selection, SelectRequest
+
+FORMATS = (Format.TEXT, Format.PROTOBUF)
+"""As in Prometheus: of samples without types, OpenMetrics would tell nothing more."""
 
 
 async def federate(api: Api, request: web.Request) -> web.Response:
@@ -32,18 +37,19 @@ async def federate(api: Api, request: web.Request) -> web.Response:
         for matchers in matcher_sets
         if matchers
     ]
-    escaping = _escaping(request)
+    exposition = negotiate(request, FORMATS)
     body = b""
     if requests:
         selection = await api.storage.select(requests, max_samples=api.query_options.max_samples)
         if selection.warnings:
             raise StorageUnavailable(selection.warnings[0])  # the format cannot say that something is missing
-        body = await asyncio.to_thread(_text, selection, api.server.external_labels, escaping)
-    return await send(request, 200, [body], content_type=escaping.content_type)
+        body = await asyncio.to_thread(_body, selection, api.server.external_labels, exposition)
+    return await send(request, 200, [body], content_type=exposition.content_type)
 
 
-def _text(selection: Selection, external: Labels, escaping: Escaping) -> bytes:
-    return federate_text(*newest(selection), external, escaping)
+def _body(selection: Selection, external: Labels, exposition: Exposition) -> bytes:
+    write = federate_protobuf if exposition.format is Format.PROTOBUF else federate_text
+    return write(*newest(selection), external, exposition.escaping)
 
 
 def newest(selection: Selection) -> tuple[LabelFrame, Int64, Float64]:
@@ -60,19 +66,3 @@ def newest(selection: Selection) -> tuple[LabelFrame, Int64, Float64]:
     names = np.array(selection.symbols.texts(labels.column(METRIC_NAME)[rows]), np.str_)
     rows = rows[np.argsort(names, kind="stable")]
     return labels.take(rows), ts_ms[rows], values[rows]
-
-
-def _escaping(request: web.Request) -> Escaping:
-    """What the client that scrapes makes of names outside the old alphabet, by the text format it likes best."""
-    best, weight = Escaping.UNDERSCORES, 0.0
-    for entry in ",".join(request.headers.getall(hdrs.ACCEPT, [])).split(","):
-        kind, *options = (part.strip() for part in entry.split(";"))
-        given = dict(option.split("=", 1) for option in options if "=" in option)
-        try:
-            q = float(given.get("q", "1"))
-        except ValueError:
-            continue
-        if kind == "text/plain" and q > weight:
-            allows = given.get("version") == "1.0.0" and given.get("escaping") == "allow-utf-8"
-            best, weight = Escaping.ALLOW_UTF8 if allows else Escaping.UNDERSCORES, q
-    return best

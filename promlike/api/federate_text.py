@@ -1,33 +1,17 @@
 """Samples in the text format, byte for byte as Prometheus writes them for federation. Axis letters: S series."""
 
-import re
 from collections.abc import Iterator
-from enum import Enum
 from itertools import groupby
 from math import isfinite
 from operator import itemgetter
 
 import numpy as np
 
+from promlike.api.accept import Escaping
+from promlike.api.federate_names import is_plain_label, is_plain_metric, label_name, metric_name
 from promlike.model.blocks import Float64, Int64
 from promlike.model.frame import LabelFrame
 from promlike.model.labels import METRIC_NAME, Labels
-
-_LEGACY_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
-_LEGACY_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
-_NO_METRIC = re.compile(r"[^a-zA-Z0-9_:]|^(?=[0-9])", re.ASCII)
-_NO_LABEL = re.compile(r"[^a-zA-Z0-9_]|^(?=[0-9])", re.ASCII)
-
-
-class Escaping(Enum):
-    """Names outside the old alphabet: quoted, or with underscores for what is not allowed."""
-
-    UNDERSCORES = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
-    ALLOW_UTF8 = "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
-
-    @property
-    def content_type(self) -> str:
-        return self.value
 
 
 def federate_text(labels: LabelFrame, ts_ms: Int64, values: Float64, external: Labels, escaping: Escaping) -> bytes:
@@ -77,15 +61,13 @@ def _missing(labels: LabelFrame, name: str, value: str, escaping: Escaping) -> l
 
 
 def _metric(name: str, escaping: Escaping) -> str:
-    if _LEGACY_METRIC.fullmatch(name):
-        return name
-    return _value(name) if escaping is Escaping.ALLOW_UTF8 else _NO_METRIC.sub("_", name)
+    shown = metric_name(name, escaping)
+    return shown if is_plain_metric(shown) else _value(shown)
 
 
 def _label(name: str, escaping: Escaping) -> str:
-    if _LEGACY_LABEL.fullmatch(name):
-        return name
-    return _value(name) if escaping is Escaping.ALLOW_UTF8 else _NO_LABEL.sub("_", name)
+    shown = label_name(name, escaping)
+    return shown if is_plain_label(shown) else _value(shown)
 
 
 def _value(text: str) -> str:

@@ -389,12 +389,12 @@ TRANSFER = (
     Operation(
         methods="GET",
         path="/federate",
-        summary="The newest samples of matching series in the text format.",
+        summary="The newest samples of matching series, as text or, where Accept asks for it, protobuf.",
         tag="transfer",
         parameters=(MATCH,),
         answers=PLAIN,
     ),
-    _plain("GET", "/metrics", "Metrics of the server itself.", "transfer"),
+    _plain("GET", "/metrics", "Metrics of the server itself, as text or OpenMetrics.", "transfer"),
 )
 
 

@@ -12,12 +12,13 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from promlike.api.accept import Format, negotiate
 from promlike.api.envelope import send
 from promlike.api.query_metrics import QueryMetrics
 from promlike.api.version import build_info
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 10, 30, 120)
 
 Collect = Callable[[], Iterable[Metric]]
@@ -52,7 +53,9 @@ class OwnMetrics:
         return self._registry.collect()
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        return await send(request, 200, [generate_latest(self._registry)], content_type=CONTENT_TYPE)
+        exposition = negotiate(request, (Format.TEXT, Format.OPENMETRICS))
+        write = generate_openmetrics if exposition.format is Format.OPENMETRICS else generate_latest
+        return await send(request, 200, [write(self._registry)], content_type=exposition.content_type)
 
 
 class _Reporter:

@@ -81,6 +81,44 @@ def test_it_is_what_prometheus_answers(both: Pair, matches: tuple[str, ...]) -> 
     assert ours.headers["Content-Type"].startswith(theirs.headers["Content-Type"])
 
 
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+WANTED = [
+    *("", "*/*", "text/plain", "text/plain;version=0.0.4", "application/openmetrics-text;version=1.0.0", "text/html", "x;;=,", PROTOBUF),
+    *(
+        "application/vnd.google.protobuf",
+        f"{PROTOBUF};q=0.5,text/plain;q=0.9",
+        f"{PROTOBUF},application/openmetrics-text;version=1.0.0;q=0.8",
+    ),
+    *(f"text/plain;q=0.1, {PROTOBUF};q=0.2", PROTOBUF.replace("MetricFamily", "X"), f"{PROTOBUF.upper()};q=1"),
+]
+
+
+@pytest.mark.parametrize("accept", WANTED)
+@pytest.mark.parametrize("match", ['{__name__=~".+"}', "nothing", "odd"])
+def test_the_format_is_the_one_that_prometheus_chooses(both: Pair, accept: str, match: str) -> None:
+    path = f"/federate?{urlencode({'match[]': match})}"
+    headers = {"Accept": accept} if accept else {}
+    ours, theirs = (server.request("GET", path, headers=headers) for server in (both.ours, both.theirs))
+    assert ours.headers["Content-Type"].startswith(theirs.headers["Content-Type"])
+    assert (ours.status, ours.body) == (theirs.status, theirs.body)
+
+
+def messages(body: bytes) -> list[bytes]:
+    """The families of a body."""
+    found, at = [], 0
+    while at < len(body):
+        size = shift = 0
+        while True:
+            byte = body[at]
+            size |= (byte & 127) << shift
+            shift, at = shift + 7, at + 1
+            if byte < 128:
+                break
+        found.append(body[at : at + size])
+        at += size
+    return found
+
+
 def test_ended_and_old_series_are_left_out(both: Pair) -> None:
     assert re.findall('job="(.*?)"', text(both.ours, "up")) == ["api", "web"]
 
@@ -115,6 +153,13 @@ def test_names_outside_the_old_alphabet(tmp_path: Path, accept: str, dotted: Ser
     assert kind == ('# TYPE "http.status" untyped' if scheme == "allow-utf-8" else "# TYPE http_status untyped")
 
 
+def test_names_outside_the_old_alphabet_in_protobuf(dotted: Server) -> None:
+    for accept, name in ((PROTOBUF, b"http_status"), (f"{PROTOBUF};escaping=allow-utf-8", b"http.status")):
+        answer = dotted.request("GET", "/federate?match[]=%7Bjob!=''%7D", headers={"Accept": accept})
+        assert name in messages(answer.body)[0]
+        assert answer.headers["Content-Type"].endswith("escaping=underscores" if b"_" in name else "escaping=allow-utf-8")
+
+
 @pytest.fixture(scope="module")
 def dotted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     request = WriteRequest()
@@ -127,8 +172,10 @@ def dotted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_a_prometheus_federates_promlike(both: Pair, tmp_path: Path) -> None:
-    """With honor_labels it keeps the labels and times it is given, and no instance where there is none."""
+@pytest.mark.parametrize("flags", [(), ("--enable-feature=native-histograms",)], ids=["text", "protobuf"])
+def test_a_prometheus_federates_promlike(both: Pair, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """With honor_labels it keeps the labels and times it is given, and no instance where there is none. With native histograms it asks for
+    protobuf."""
     config = f"""
 scrape_configs:
   - job_name: federate
@@ -139,7 +186,7 @@ scrape_configs:
     params: {{"match[]": ["up{{job!='federate'}}", "job:rate:sum", "values"]}}
     static_configs: [{{targets: ["127.0.0.1:{both.ours.port}"]}}]
 """
-    with prometheus(tmp_path, config=config) as global_one:
+    with prometheus(tmp_path, *flags, config=config) as global_one:
         until = time.monotonic() + 20
         while not (found := global_one.data("query", query="timestamp({__name__=~'up|job:rate:sum|values', job!='federate'})")["result"]):
             assert time.monotonic() < until
