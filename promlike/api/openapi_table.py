@@ -101,7 +101,9 @@ RESULT: Schema = {
         record(resultType=one_of("matrix"), result=list_of(record(metric=LABELS, values=list_of(SAMPLE)))),
         record(resultType=one_of("scalar", "string"), result=SAMPLE),
     ],
-    "properties": {"stats": record(timings=map_of(NUMBER), samples=record(totalQueryableSamples=WHOLE, peakSamples=WHOLE))},
+    "properties": {
+        "stats": record(timings=map_of(NUMBER), samples=record(totalQueryableSamples=WHOLE, samplesRead=WHOLE, peakSamples=WHOLE))
+    },
 }
 COUNTS = list_of(record(name=TEXT, value=WHOLE))
 METADATA = record(type=TEXT, help=TEXT, unit=TEXT)

@@ -79,12 +79,16 @@ def timings(stats: QueryStats) -> dict[str, float]:
 
 def _stats(stats: QueryStats, times_ms: Sequence[int], *, per_step: bool) -> dict[str, object]:
     """In Prometheus's names and order; times are seconds, to the nanosecond."""
-    steps = zip(times_ms, stats.samples_per_step or (), strict=False) if per_step else ()
-    counts = [[_number(ts_ms / 1000), count] for ts_ms, count in steps]
+
+    def steps(counts: Sequence[int]) -> list[list[float]]:
+        return [[_number(ts_ms / 1000), count] for ts_ms, count in zip(times_ms, counts, strict=False)] if per_step else []
+
     return {
         "timings": timings(stats),
-        "samples": ({"totalQueryableSamplesPerStep": counts} if counts else {})
-        | {"totalQueryableSamples": stats.total_samples, "peakSamples": stats.peak_samples},
+        "samples": ({"totalQueryableSamplesPerStep": looked_at} if (looked_at := steps(stats.samples_per_step)) else {})
+        | {"totalQueryableSamples": stats.total_samples}
+        | ({"samplesReadPerStep": read} if (read := steps(stats.read_per_step)) else {})
+        | {"samplesRead": stats.samples_read, "peakSamples": stats.peak_samples},
         "resultCache": {"steps": stats.steps, "cachedSteps": stats.cached_steps, "hitRatio": _number(stats.cached_steps / stats.steps)},
     }
 

@@ -137,7 +137,11 @@ def _entry(query: RunningQuery) -> dict[str, object]:
     if query.stats is not None:
         entry["stats"] = {
             "timings": timings(query.stats),
-            "samples": {"totalQueryableSamples": query.stats.total_samples, "peakSamples": query.stats.peak_samples},
+            "samples": {
+                "totalQueryableSamples": query.stats.total_samples,
+                "samplesRead": query.stats.samples_read,
+                "peakSamples": query.stats.peak_samples,
+            },
         }
     if query.error:
         entry["error"] = query.error

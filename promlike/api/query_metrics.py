@@ -31,6 +31,7 @@ class QueryMetrics:
         self._now = now
         self._phases: defaultdict[str, _Phase] = defaultdict(_Phase)
         self._samples = 0
+        self._read = 0
         self._running = 0
 
     @contextmanager
@@ -45,6 +46,7 @@ class QueryMetrics:
     def observe(self, stats: QueryStats) -> None:
         """One answered query."""
         self._samples += stats.total_samples
+        self._read += stats.samples_read
         self._add("queue_time", stats.queue_seconds)
         self._add("prepare_time", stats.parse_seconds + stats.fetch_seconds)
         self._add("inner_eval", stats.eval_seconds)
@@ -59,6 +61,7 @@ class QueryMetrics:
         """The metrics, under the engine's names in Prometheus."""
         yield GaugeMetricFamily("prometheus_engine_queries", "Queries that wait or run.", value=self._running)
         yield CounterMetricFamily("prometheus_engine_query_samples", "Samples loaded by queries.", value=self._samples)
+        yield CounterMetricFamily("prometheus_engine_query_samples_read", "Samples read from storage by queries.", value=self._read)
         name = "prometheus_engine_query_duration_seconds"
         family = Metric(name, "Duration of queries by phase.", "summary")
         for phase, entry in sorted(self._phases.items()):

@@ -282,7 +282,7 @@ class Engine:
         with np.errstate(all="ignore"):
             value = run.evaluate(query.expr, query.grid)
             outcome = range_outcome(run, value, query.grid) if query.is_range else instant_outcome(value, query.grid.start_ms)
-        per_step = count_samples(run, query.expr, query.grid) if query.with_stats else ()
+        per_step, read_per_step = count_samples(run, query.expr, query.grid) if query.with_stats else ((), ())
         stats = QueryStats(
             parse_seconds=query.parse_seconds,
             queue_seconds=query.queue_seconds,
@@ -290,7 +290,9 @@ class Engine:
             eval_seconds=perf_counter() - started,
             total_samples=sum(per_step) if query.with_stats else total,
             peak_samples=run.budget.peak,
+            samples_read=sum(read_per_step) if query.with_stats else total,
             samples_per_step=per_step,
+            read_per_step=read_per_step,
             steps=query.grid.count,
         )
         return QueryResult(

@@ -57,8 +57,9 @@ Value = Matrix | Vector | Scalar | String
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryStats:
-    """`stats=all`: seconds spent in each phase, samples read in all and held at the peak, samples read a step; at how many
-    steps the query was evaluated, and how many of them came from the cache.
+    """`stats=all`: seconds spent in each phase; samples looked at in all, a sample once for every step that looks at it, held at the peak,
+    and read, each sample once; both by step; at how many steps the query was evaluated, and how many of them came from the cache, for
+    which nothing was read.
     """
 
     parse_seconds: float
@@ -67,7 +68,9 @@ class QueryStats:
     eval_seconds: float
     total_samples: int
     peak_samples: int
+    samples_read: int
     samples_per_step: tuple[int, ...] = ()
+    read_per_step: tuple[int, ...] = ()
     steps: int = 1
     cached_steps: int = 0
 

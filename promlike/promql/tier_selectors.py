@@ -62,18 +62,20 @@ def tier_selector(run: Execution, node: ast.MatrixSelector, labels: LabelFrame, 
 
 
 def tier_instants(run: Execution, node: ast.VectorSelector, tier: TierBlock, grid: StepGrid) -> Int64:
-    """int64[T]: how many rows an instant selector picks at each step."""
-    picked = _latest(run, tier, tier.rows.lasts, run.timing.ends_ms(node, grid))
-    found: Int64 = np.count_nonzero(picked.present, axis=0)
-    return found
+    """int64[2,T]: how many rows an instant selector picks at each step, and how many of them for the first time."""
+    ends = _floor(run.timing.ends_ms(node, grid), tier)
+    picked = _latest(run, tier, tier.rows.ends_ms.astype(np.float64), ends)
+    fresh = picked.present.copy()
+    fresh[:, 1:] &= picked.values[:, 1:] > ends[:-1]
+    return np.stack([np.count_nonzero(picked.present, axis=0), np.count_nonzero(fresh, axis=0)])
 
 
 def tier_windows(run: Execution, node: ast.MatrixSelector, tier: TierBlock, grid: StepGrid) -> Int64:
-    """int64[T]: how many rows a range selector has in the window of each step."""
-    counts = np.zeros(grid.count, np.int64)
-    filled, ends = tier.filled(), run.timing.ends_ms(node.selector, grid)
+    """int64[2,T]: how many rows a range selector has in the window of each step, and how many of them were in none before."""
+    filled = tier.filled()
     width = ceil_ms(run.timing.length_ms(node.range), tier.resolution_ms)
-    count_windows(filled.rows.ends_ms, filled.offsets, _floor(ends, tier), width, counts)
+    counts = np.zeros((2, grid.count), np.int64)
+    count_windows(filled.rows.ends_ms, filled.offsets, _floor(run.timing.ends_ms(node.selector, grid), tier), width, counts)
     return counts
 
 

@@ -55,6 +55,8 @@ async def test_stats_count_samples(client: Client) -> None:
     stats = answer["data"]["stats"]
     assert stats["samples"]["totalQueryableSamples"] == 9
     assert stats["samples"]["totalQueryableSamplesPerStep"] == [[int(NOW) - 30, 3], [int(NOW) - 15, 3], [int(NOW), 3]]
+    assert stats["samples"]["samplesRead"] == 9
+    assert stats["samples"]["samplesReadPerStep"] == stats["samples"]["totalQueryableSamplesPerStep"]
     assert set(stats["timings"]) == {
         "evalTotalTime",
         "resultSortTime",

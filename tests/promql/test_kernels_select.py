@@ -97,9 +97,12 @@ def test_smoothed_value_of_each_step(ends: Int64) -> None:
 @pytest.mark.parametrize("ends", GRIDS, ids=range(len(GRIDS)))
 def test_samples_in_each_window_are_counted(ends: Int64) -> None:
     samples = random_samples(3)
-    counts = np.zeros(len(ends), np.int64)
-    count_windows(samples.ts_ms, samples.offsets, ends, 100, counts)
-    assert counts.tolist() == [int(((samples.ts_ms > end - 100) & (samples.ts_ms <= end)).sum()) for end in ends.tolist()]
+    for width in (100, 20, 1):
+        counts = np.zeros((2, len(ends)), np.int64)
+        count_windows(samples.ts_ms, samples.offsets, ends, width, counts)
+        inside = [(samples.ts_ms > end - width) & (samples.ts_ms <= end) for end in ends.tolist()]
+        assert counts[0].tolist() == [int(one.sum()) for one in inside]
+        assert counts[1].tolist() == [int((one & ~np.any([*inside[:step], 0 * one], axis=0)).sum()) for step, one in enumerate(inside)]
 
 
 def test_stale_markers_are_found_and_removed() -> None:

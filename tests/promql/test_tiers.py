@@ -197,7 +197,7 @@ async def test_statistics_count_rows(engine: Engine) -> None:
     source = TierSource(random_source(0))
     source.samples.add(labels({"__name__": "dense"}), [(at * 15_000, 1.0) for at in range(2400)])
     grid = StepGrid(start_ms=4 * HOUR_MS, step_ms=HOUR_MS, count=3)
-    for query, per_step in (("rate(dense[2h])", 2), ("dense", 1)):
+    for query, per_step, read in (("rate(dense[2h])", 2, (2, 1, 1)), ("dense", 1, (1, 1, 1)), ("rate(dense[2h] @ end())", 2, (2, 0, 0))):
         stats = (await engine.range(source, query, grid, with_stats=True)).stats
-        assert stats.samples_per_step == (per_step,) * 3
+        assert (stats.samples_per_step, stats.read_per_step) == ((per_step,) * 3, read)
         assert stats.peak_samples < 100

@@ -243,14 +243,17 @@ class CachedRanges:
         started = perf_counter()
         parts = [found.points]
         counts = found.samples_per_step
+        read = (0,) * len(counts)
         if before in results:
             parts.insert(0, _points(results[before]))
             counts = results[before].stats.samples_per_step + counts
+            read = results[before].stats.read_per_step + read
         if after in results:
             parts.append(_points(results[after]))
             counts += results[after].stats.samples_per_step
+            read += results[after].stats.read_per_step
         matrix = await self._in_thread(partial(joined, parts, SymbolScope()), sum(part.samples.count for part in parts))
-        stats = _added([result.stats for result in results.values()], grid.count, counts, plan, perf_counter() - started)
+        stats = _added([result.stats for result in results.values()], grid.count, counts, read, plan, perf_counter() - started)
         return QueryResult(value=matrix, warnings=(), infos=(), stats=stats, lease=self._engine.memory.lease(answer_bytes(matrix)))
 
     async def _part(self, source: Queryable, plan: _Plan, grid: StepGrid) -> QueryResult:
@@ -325,7 +328,9 @@ def _points(result: QueryResult) -> Points:
     return Points.of(result.value)
 
 
-def _added(parts: Sequence[QueryStats], steps: int, counts: tuple[int, ...], plan: _Plan, seconds: float) -> QueryStats:
+def _added(
+    parts: Sequence[QueryStats], steps: int, counts: tuple[int, ...], read: tuple[int, ...], plan: _Plan, seconds: float
+) -> QueryStats:
     """The statistics of the parts, and of putting them together, as those of one query."""
     return QueryStats(
         parse_seconds=sum((part.parse_seconds for part in parts), 0.0),
@@ -334,7 +339,9 @@ def _added(parts: Sequence[QueryStats], steps: int, counts: tuple[int, ...], pla
         eval_seconds=sum((part.eval_seconds for part in parts), 0.0) + seconds,
         total_samples=sum(counts) if plan.with_stats else sum(part.total_samples for part in parts),
         peak_samples=max((part.peak_samples for part in parts), default=0),
+        samples_read=sum(part.samples_read for part in parts),
         samples_per_step=counts,
+        read_per_step=read,
         steps=steps,
         cached_steps=steps - sum(part.steps for part in parts),
     )

@@ -101,16 +101,18 @@ def steps_to_samples(
                 at += 1
 
 
-@kernel("(i8[::1], i8[::1], i8[::1], i8, i8[::1])")
+@kernel("(i8[::1], i8[::1], i8[::1], i8, i8[:,::1])")
 def count_windows(ts: Int64, offsets: Int64, ends: Int64, width: int, counts: Int64) -> None:
-    """Add to `counts int64[T]` how many samples of all series each window (end - width, end] holds."""
+    """Add to `counts int64[2,T]` how many samples of all series each window (end - width, end] holds, and how many no window before it."""
     for series in range(len(offsets) - 1):
         last = offsets[series + 1]
         oldest = _after(ts, offsets[series], last, ends[0] - width)
         at = oldest
         for step in range(len(ends)):
+            seen = at
             while at < last and ts[at] <= ends[step]:
                 at += 1
             while oldest < at and ts[oldest] <= ends[step] - width:
                 oldest += 1
-            counts[step] += at - oldest
+            counts[0, step] += at - oldest
+            counts[1, step] += at - max(seen, oldest)

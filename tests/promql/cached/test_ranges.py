@@ -63,6 +63,11 @@ class Bench:
         assert encode_value(cached.value) == encode_value(plain.value), (query, grid)
         assert (cached.warnings, cached.infos) == (plain.warnings, plain.infos), (query, grid)
         assert cached.stats.samples_per_step == plain.stats.samples_per_step, (query, grid)
+        assert len(cached.stats.read_per_step) == len(plain.stats.read_per_step)
+        assert (
+            not with_stats
+            or cached.stats.samples_read == sum(cached.stats.read_per_step) <= plain.stats.samples_read + cached.stats.total_samples
+        )
         return cached
 
     async def cached(self, query: str, grid: StepGrid, *, with_stats: bool = False, use_cache: bool = True) -> QueryResult:
