@@ -34,7 +34,7 @@ def ingest(server: Server, bodies: list[list[bytes]], samples: int) -> IngestRes
     client_before = time.process_time()
     began = time.perf_counter()
     with ThreadPoolExecutor(len(bodies)) as threads:
-        slowest = max(threads.map(lambda shard: _send_all(server.url, shard), bodies))
+        slowest = max(threads.map(lambda shard: send(server.url, shard), bodies))
     seconds = time.perf_counter() - began
     client_cpu = time.process_time() - client_before
     settle(server)
@@ -48,8 +48,8 @@ def ingest(server: Server, bodies: list[list[bytes]], samples: int) -> IngestRes
     )
 
 
-def _send_all(url: str, bodies: list[bytes]) -> float:
-    """The slowest answer, in seconds."""
+def send(url: str, bodies: list[bytes]) -> float:
+    """Send bodies over one connection; the slowest answer, in seconds. Raise RuntimeError unless all are taken."""
     parts = urlsplit(url)
     head = f"POST {parts.path.rstrip('/')}/api/v1/write HTTP/1.1\r\nHost: {parts.netloc}\r\n{HEADERS}Content-Length: "
     slowest = 0.0

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import sysconf
 from pathlib import Path
@@ -59,15 +60,18 @@ def installed(name: str) -> bool:
     return name == "promlike" or shutil.which(name) is not None
 
 
-def start(name: str, folder: Path) -> Server:
-    """Start a server and wait until it is ready; raise RuntimeError with the end of its log when it does not get there."""
+def start(name: str, folder: Path, flags: Sequence[str] = ()) -> Server:
+    """Start a server, with more flags of its own, and wait until it is ready.
+
+    Raise RuntimeError with the end of its log when it does not get there.
+    """
     port = _free_port()
     (folder / "data").mkdir(parents=True)
     (folder / "prometheus.yml").write_text("global:\n  scrape_interval: 15s\n")
     log = folder / "log"
     began = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen(_command(name, port, folder), stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([*_command(name, port, folder), *flags], stdout=output, stderr=subprocess.STDOUT)
     server = Server(name=name, url=f"http://127.0.0.1:{port}", process=process, folder=folder)
     try:
         _wait_until_ready(server, seconds=120)

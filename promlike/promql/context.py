@@ -53,10 +53,10 @@ class Chunks:
             work_off()
         finally:
             # Those that other queries kept from starting have nothing left to do.
-            wait([other for other in others if not other.cancel()])
-        for other in others:
-            if not other.cancelled():
-                other.result()
+            others = [other for other in others if not other.cancel()]
+            wait(others)
+        while others:
+            others.pop().result()  # popped: the traceback of its error holds this frame, which must not hold the error
 
 
 SMALLEST_CHUNK = 100_000

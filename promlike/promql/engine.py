@@ -244,6 +244,8 @@ class Engine:
             kept = place.pop_all()
             working.add_done_callback(lambda _: kept.close())
             raise
+        finally:
+            del working  # the traceback of its error holds this frame, so the arrays of both would stay until the garbage collector comes
 
     def _light_selection(self, source: Queryable, query: _Query) -> Selection | None:
         """What a light query needs: fetched on the spot, and evaluated without waiting for heavy ones; None for others."""

@@ -22,38 +22,42 @@ class Patience:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._away: StoreAway | None = None
+        self._away = ""
+        """Why the store is away; not the error itself, which would hold what the question held."""
         self._away_at = 0.0
         self._trying = False
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     async def ask(self, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer. Raises StoreAway within seconds when the store is away, at once when that is known."""
-        trying = self._away is not None
-        if self._away is not None:
+        trying = bool(self._away)
+        if trying:
             if self._trying or time.monotonic() < self._away_at + RETRY_S:
-                raise StoreAway(str(self._away))
+                raise StoreAway(self._away)
             self._trying = True
         try:
             answer = await self._answer(question())
         except StoreAway as error:
-            self._away, self._away_at = error, time.monotonic()
+            self._away, self._away_at = str(error) or type(error).__name__, time.monotonic()
             raise
         finally:
             if trying:
                 self._trying = False
-        self._away = None
+        self._away = ""
         return answer
 
     async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
         asking = asyncio.ensure_future(question)
         try:
-            while not (await asyncio.wait([asking], timeout=DOUBT_S))[0]:
-                await self._store.ping()
-        except BaseException:
-            self._abandon(asking)
-            raise
-        return asking.result()
+            try:
+                while not (await asyncio.wait([asking], timeout=DOUBT_S))[0]:
+                    await self._store.ping()
+            except BaseException:
+                self._abandon(asking)
+                raise
+            return asking.result()
+        finally:
+            del asking  # the traceback of its error holds this frame, which must not hold the error
 
     def _abandon(self, asking: asyncio.Task[Any]) -> None:
         """Cancel a question, but do not wait until that has worked: with a server that hangs it takes long."""

@@ -1,15 +1,20 @@
 """Places, queues and memory of queries."""
 
 import asyncio
+import gc
 import threading
-from collections.abc import Sequence
+import time
+import weakref
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
 import pytest
 
-from promlike.errors import MemoryInUse, Overloaded, QueryCancelled, QueryTimeout, TooManySamples, TooMuchMemory
-from promlike.model.blocks import StepGrid
+from promlike.errors import MemoryInUse, Overloaded, QueryCancelled, QueryError, QueryTimeout, TooManySamples, TooMuchMemory
+from promlike.model.blocks import Float64, StepGrid
 from promlike.promql.admission import Admission
 from promlike.promql.budget import Budget, MemoryPool
 from promlike.promql.context import LARGEST_CHUNK, SMALLEST_CHUNK, Chunks
@@ -228,3 +233,66 @@ def test_chunks_do_not_wait_for_threads_that_others_keep_busy() -> None:
         Chunks(pool, 4, Deadline.after(60)).map(lambda low, high: seen.extend(range(low, high)), 100, 10 * LARGEST_CHUNK)
         assert seen == list(range(100))
         release.set()
+
+
+@dataclass(slots=True)
+class Watched:
+    """Notes the arrays that it answered with, without keeping them."""
+
+    inner: MemorySource = field(default_factory=source)
+    arrays: list["weakref.ref[Float64]"] = field(default_factory=list)
+
+    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+        selection = await self.inner.select(requests, max_samples=max_samples)
+        self.arrays += [weakref.ref(block.samples.whole().values) for block in selection.blocks]
+        return selection
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(("query", "max_bytes"), [("m", 2000), ("rate(m[5m])", 600), ("m", 1 << 20), ("m + on() m", 1 << 20)])
+async def test_what_a_query_loaded_is_gone_when_it_failed_and_not_only_after_a_collection(query: str, max_bytes: int) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        engine = Engine(EngineOptions(max_bytes=max_bytes), pool)
+        watched = Watched()
+        failed = False
+        try:
+            await engine.range(watched, query, GRID)
+        except (TooMuchMemory, QueryError):
+            failed = True
+        assert failed is (query != "m" or max_bytes < 1 << 20)
+        for _ in range(200):  # the worker thread lets go of its last work a moment later
+            await asyncio.sleep(0.01)
+            if all(array() is None for array in watched.arrays):
+                break
+        assert watched.arrays
+        assert all(array() is None for array in watched.arrays)
+        engine.close()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_what_chunks_worked_on_is_gone_when_one_failed_in_another_thread() -> None:
+    loaded = [np.ones(10)]
+    watched = weakref.ref(loaded[0])
+    here = threading.current_thread()
+    failed = False
+
+    def work(low: int, high: int, values: Float64) -> None:
+        if threading.current_thread() is not here:
+            raise QueryError(f"{values[0]}")
+        time.sleep(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            Chunks(pool, 2, Deadline.after(60)).map(partial(work, values=loaded.pop()), 4, 2 * LARGEST_CHUNK)
+        except QueryError:
+            failed = True
+    assert failed
+    assert watched() is None
