@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -9,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -26,11 +28,19 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 REMOTE_WRITE = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"}
 
 
+PORTS_EACH = 100
+_ports = cycle(range(port := 10_000 + os.getpid() % 220 * PORTS_EACH, port + PORTS_EACH))
+"""Below the ports that systems give to outgoing connections, and others for every process that runs tests: nobody else is to take a port
+while its server is down between two starts, and then answer in its place.
+"""
+
+
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on."""
+    for port in islice(_ports, PORTS_EACH):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("all ports for tests are in use")
 
 
 def require(program: str) -> str:
@@ -55,6 +65,17 @@ class Response:
         return self.body.decode()
 
 
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """One request and its whole answer. Nothing of it stays open when the server is gone in the middle: `connection.close()` alone does not
+    close an answer after which the server would have closed the connection.
+    """
+    connection.request(method, path, body, dict(headers or {}))
+    with connection.getresponse() as answer:
+        return Response(status=answer.status, headers=dict(answer.getheaders()), body=answer.read())
+
+
 @dataclass(slots=True, kw_only=True)
 class Server:
     """A process that speaks HTTP."""
@@ -74,13 +95,14 @@ class Server:
         return self.log_file.read_text(errors="replace")
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(method, path, body, dict(headers or {}))
-            answer = connection.getresponse()
-            return Response(status=answer.status, headers=dict(answer.getheaders()), body=answer.read())
-        finally:
-            connection.close()
+        with self.connection() as connection:
+            return ask(connection, method, path, body, headers)
+
+    @contextmanager
+    def connection(self, timeout_s: float = 60.0) -> Iterator[http.client.HTTPConnection]:
+        """For several requests, or one that is not waited for; closed at the end whatever happens."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)) as connection:
+            yield connection
 
     def get(self, path: str, **params: str) -> Response:
         return self.request("GET", f"{path}?{urlencode(params)}" if params else path)
@@ -100,7 +122,7 @@ class Server:
     def answers(self, path: str) -> bool:
         try:
             return self.get(path).status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def stop(self, sign: int = signal.SIGTERM) -> int:

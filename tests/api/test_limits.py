@@ -1,11 +1,11 @@
 """Timeouts, budgets, places and clients that go away, on a real server; its metrics show what became of them."""
 
-import http.client
 import re
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -64,60 +64,55 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.02)
 
 
-def start(server: Server, query: str) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    connection.request("GET", f"/api/v1/query?query={quote(query)}")
-    return connection
+@contextmanager
+def slow_queries(server: Server, count: int) -> Iterator[None]:
+    """So many queries run inside; their clients go away at the end."""
+    with ExitStack() as clients:
+        for _ in range(count):
+            clients.enter_context(server.connection()).request("GET", f"/api/v1/query?query={quote(SLOW)}")
+        yield
 
 
 def test_a_query_ends_when_its_client_goes_away(server: Server) -> None:
-    connection = start(server, SLOW)
-    wait_until(lambda: metric(server, "prometheus_engine_queries") == 1)
-    connection.close()
+    with slow_queries(server, 1):
+        wait_until(lambda: metric(server, "prometheus_engine_queries") == 1)
     wait_until(lambda: metric(server, "prometheus_engine_queries") == 0, 1.5)
 
 
 def test_queries_beyond_the_allowed_number_wait_until_their_timeout(server: Server) -> None:
     assert metric(server, "prometheus_engine_queries_concurrent_max") == 2
-    running = [start(server, SLOW) for _ in range(2)]
-    wait_until(lambda: metric(server, "prometheus_engine_queries") == 2)
-    answer = server.get("/api/v1/query", query=SLOW, timeout="100ms")
-    assert (answer.status, answer.json()["error"]) == (503, "query timed out in query queue")
-    for connection in running:
-        connection.close()
+    with slow_queries(server, 2):
+        wait_until(lambda: metric(server, "prometheus_engine_queries") == 2)
+        answer = server.get("/api/v1/query", query=SLOW, timeout="100ms")
+        assert (answer.status, answer.json()["error"]) == (503, "query timed out in query queue")
     wait_until(lambda: metric(server, "prometheus_engine_queries") == 0)
 
 
 def test_a_running_query_is_listed_with_its_text_and_its_memory(server: Server) -> None:
-    connection = start(server, SLOW)
-    wait_until(lambda: any(found["memoryBytes"] > 0 for found in active(server)))
-    (found,) = active(server)
-    assert found["query"] == SLOW
-    assert found["remote_addr"] == "127.0.0.1"
-    connection.close()
+    with slow_queries(server, 1):
+        wait_until(lambda: any(found["memoryBytes"] > 0 for found in active(server)))
+        (found,) = active(server)
+        assert found["query"] == SLOW
+        assert found["remote_addr"] == "127.0.0.1"
     wait_until(lambda: active(server) == [])
 
 
 def test_light_queries_do_not_wait_for_heavy_ones(server: Server) -> None:
-    running = [start(server, SLOW) for _ in range(3)]
-    wait_until(lambda: metric(server, "promlike_queries_queued") == 1)
-    answer = server.get("/api/v1/query", query="count(slow)", timeout="2s")
-    assert answer.status == 200
-    assert answer.json()["data"]["result"][0]["value"][1] == str(SERIES)
-    assert metric(server, "promlike_queries_queued") == 1
-    for connection in running:
-        connection.close()
+    with slow_queries(server, 3):
+        wait_until(lambda: metric(server, "promlike_queries_queued") == 1)
+        answer = server.get("/api/v1/query", query="count(slow)", timeout="2s")
+        assert answer.status == 200
+        assert answer.json()["data"]["result"][0]["value"][1] == str(SERIES)
+        assert metric(server, "promlike_queries_queued") == 1
     wait_until(lambda: metric(server, "prometheus_engine_queries") == 0)
 
 
 def test_queries_beyond_the_queue_are_refused_at_once(server: Server) -> None:
-    running = [start(server, SLOW) for _ in range(2 + QUEUE)]
-    wait_until(lambda: metric(server, "promlike_queries_queued") == QUEUE)
-    answer = server.get("/api/v1/query", query=SLOW)
-    assert (answer.status, answer.json()["errorType"]) == (503, "unavailable")
-    assert answer.json()["error"] == f"too many queries: 2 run and {QUEUE} wait already, which is all that may"
-    for connection in running:
-        connection.close()
+    with slow_queries(server, 2 + QUEUE):
+        wait_until(lambda: metric(server, "promlike_queries_queued") == QUEUE)
+        answer = server.get("/api/v1/query", query=SLOW)
+        assert (answer.status, answer.json()["errorType"]) == (503, "unavailable")
+        assert answer.json()["error"] == f"too many queries: 2 run and {QUEUE} wait already, which is all that may"
     wait_until(lambda: metric(server, "prometheus_engine_queries") == 0)
 
 

@@ -1,9 +1,7 @@
 """Notifications, asked for and pushed."""
 
 import asyncio
-import http.client
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +94,7 @@ def test_a_server_tells_of_a_failed_reload_and_stops_beside_listeners(tmp_path: 
         (tmp_path / "promlike.yml").write_text("global: {}\n")
         assert server.request("POST", "/-/reload").status == 200
         assert server.get("/api/v1/notifications").json()["data"] == []
-        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        with server.connection() as connection:
             connection.request("GET", "/api/v1/notifications/live")
             with connection.getresponse() as answer:
                 assert answer.readline() == b": notifications\n"

@@ -53,8 +53,8 @@ class RedisServer:
 def redis_server(password: str = "") -> Iterator[RedisServer]:
     """Running inside, however often the test killed it."""
     server = RedisServer(port=free_port(), password=password)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

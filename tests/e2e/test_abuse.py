@@ -3,6 +3,7 @@
 import random
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
@@ -27,8 +28,8 @@ def write_one(server: Server, value: float) -> int:
 
 def test_garbage_is_refused_and_nobody_else_notices(tmp_path: Path) -> None:
     noise = random.Random(1)
-    with promlike(tmp_path) as server:
-        waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+    with promlike(tmp_path) as server, ExitStack() as idle:
+        waiting = [idle.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(200)]
         for number, connection in enumerate(waiting):
             connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\nx" if number % 2 else HEAD[:10])
         assert write_one(server, 0) == 204
@@ -41,8 +42,7 @@ def test_garbage_is_refused_and_nobody_else_notices(tmp_path: Path) -> None:
             raw(server, noise.randbytes(300) + b"\r\n\r\n", answered=False)
         assert write_one(server, 1) == 204
         assert server.log_file.stat().st_size == before
-        for connection in waiting:
-            connection.close()
+        idle.close()
         assert server.data("query", query="count_over_time(good[1m])", time=str(time.time() + 5))["result"][0]["value"][1] == "2"
         assert server.stop() == 0
         assert "Traceback" not in server.log

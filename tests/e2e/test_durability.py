@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -13,7 +14,7 @@ import pytest
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
 from promlike.remote_write.pb.remote_write_v1_pb2 import MetricMetadata, WriteRequest
-from tests.servers import REMOTE_WRITE, STOP_SECONDS, Server, free_port, promlike, promlike_command
+from tests.servers import REMOTE_WRITE, STOP_SECONDS, Server, ask, free_port, promlike, promlike_command
 
 CONNECTIONS = 4
 SERIES = 50
@@ -29,20 +30,10 @@ class Writer(threading.Thread):
         self.acknowledged: list[int] = []
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
-        try:
-            while True:
-                connection.request("POST", "/api/v1/write", self.body(self.step), REMOTE_WRITE)
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status != 204:
-                    return
+        with suppress(OSError, http.client.HTTPException), self.server.connection() as connection:
+            while ask(connection, "POST", "/api/v1/write", self.body(self.step), REMOTE_WRITE).status == 204:
                 self.acknowledged.append(self.step)
                 self.step += 1
-        except (OSError, http.client.HTTPException):
-            return
-        finally:
-            connection.close()
 
     def body(self, step: int) -> bytes:
         request = WriteRequest()

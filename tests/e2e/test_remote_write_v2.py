@@ -5,13 +5,14 @@ import random
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
 from promlike.remote_write.pb.remote_write_v2_pb2 import Metadata, Request
-from tests.servers import Server, promlike
+from tests.servers import Server, ask, promlike
 
 HEADERS = {
     "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
@@ -50,22 +51,12 @@ class Writer(threading.Thread):
         self.written: set[tuple[str | None, ...]] = set()
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
-        try:
-            while True:
-                connection.request("POST", "/api/v1/write", body(self.step, self.base_ms), HEADERS)
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status != 204:
-                    return
+        with suppress(OSError, http.client.HTTPException), self.server.connection() as connection:
+            while (answer := ask(connection, "POST", "/api/v1/write", body(self.step, self.base_ms), HEADERS)).status == 204:
                 names = ("Samples", "Histograms", "Exemplars")
                 self.written.add(tuple(answer.headers[f"X-Prometheus-Remote-Write-{name}-Written"] for name in names))
                 self.acknowledged.append(self.step)
                 self.step += 1
-        except (OSError, http.client.HTTPException):
-            return
-        finally:
-            connection.close()
 
 
 @pytest.mark.parametrize("flush", ["1s", "10m"])

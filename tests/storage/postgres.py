@@ -44,6 +44,10 @@ class Postgres:
         """As a crash of the machine would."""
         subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=self.folder)
 
+    def end(self) -> None:
+        """Stop it, unless a test left it stopped or killed."""
+        subprocess.run([*self.control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=self.folder)
+
     def kill(self) -> None:
         """kill -9; the processes of its connections see it and end."""
         os.kill(self.pid, signal.SIGKILL)
@@ -101,9 +105,9 @@ def postgresql(*settings: str) -> Iterator[Postgres]:
     options = " ".join(f"-c {setting}" for setting in (*own, *settings))
     control = [*prefix, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w"]
     server = Postgres(port=port, folder=folder, control=control, options=options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
-        server.stop()
+        server.end()
         shutil.rmtree(folder)

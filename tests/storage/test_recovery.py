@@ -3,9 +3,9 @@
 import asyncio
 import random
 import shutil
-import signal
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -318,15 +318,19 @@ async def run_child(folder: Path, mode: str, kill_after_s: float | None) -> list
         sys.executable, "-c", CHILD, str(folder), mode, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
     assert child.stdout is not None
-    out = child.stdout
-    first = await asyncio.wait_for(out.readline(), 60)
-    rest = asyncio.create_task(out.read())
-    if kill_after_s is not None:
-        await asyncio.sleep(kill_after_s)
-        child.send_signal(signal.SIGKILL)
-    text = first + await asyncio.wait_for(rest, 60)
-    await child.wait()
-    return text.decode().splitlines()
+    try:
+        async with asyncio.timeout(120):
+            first = await child.stdout.readline()
+            async with asyncio.TaskGroup() as tasks:
+                rest = tasks.create_task(child.stdout.read())
+                if kill_after_s is not None:
+                    await asyncio.sleep(kill_after_s)
+                    child.kill()
+            return (first + rest.result()).decode().splitlines()
+    finally:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
 
 
 def acknowledged(lines: list[str]) -> dict[str, dict[int, float]]:
