@@ -18,6 +18,7 @@ from promlike.api.version import build_info
 from promlike.model.durations import format_duration
 from promlike.model.sizes import format_size
 from promlike.storage.keep import KeepOptions
+from promlike.storage.store import DAY_MS, StoredDay, StoreStats
 
 
 async def buildinfo(api: Api, params: Params, request: web.Request) -> Answer:
@@ -65,20 +66,31 @@ async def walreplay(api: Api, params: Params, request: web.Request) -> Answer:
 
 
 async def blocks(api: Api, params: Params, request: web.Request) -> Answer:
-    """`status/tsdb/blocks`: all that the store holds as one block, for it has no others; nothing when it is empty."""
+    """`status/tsdb/blocks`: what the store holds, a day of UTC as a block, the oldest first. The last one may still grow.
+
+    A series counts for every day from its first to its last sample; bytes are shared out by samples.
+    """
     stats = await api.storage.store_stats()
     if stats.min_time_ms is None or stats.max_time_ms is None:
         return answer({"blocks": []})
-    ulid = _ulid(stats.min_time_ms)
-    block = {
+    return answer({"blocks": [_block(api, stats, day) for day in await api.storage.stored_days()]})
+
+
+def _block(api: Api, stats: StoreStats, day: StoredDay) -> dict[str, object]:
+    """In the form of Prometheus, where `maxTime` is not in the block any more."""
+    first = max(day.start_ms, stats.min_time_ms or day.start_ms)
+    last = min(day.start_ms + DAY_MS - 1, stats.max_time_ms or day.start_ms)
+    series = api.storage.gauges.series_between(first, last)
+    size = stats.bytes * day.samples // max(stats.samples, 1)
+    ulid = _ulid(day.start_ms)
+    return {
         "ulid": ulid,
-        "minTime": stats.min_time_ms,
-        "maxTime": stats.max_time_ms,
-        "stats": {"numSamples": stats.samples, "numSeries": stats.series, "numChunks": stats.series, "numBytes": stats.bytes},
+        "minTime": first,
+        "maxTime": last + 1,
+        "stats": {"numSamples": day.samples, "numSeries": series, "numChunks": series, "numBytes": size},
         "compaction": {"level": 1, "sources": [ulid]},
         "version": 1,
     }
-    return answer({"blocks": [block]})
 
 
 def _ulid(ms: int) -> str:

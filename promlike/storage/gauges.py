@@ -1,5 +1,7 @@
 """What storage holds and how it is, in numbers, for `/metrics` and the status endpoints; what happened is in `counters`."""
 
+import numpy as np
+
 from promlike.storage.flush import Flusher
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
@@ -95,6 +97,11 @@ class Gauges:
         """The newest time any living series has, None without samples."""
         last = self._head.newest_ms(slice(self._index.count))[self._index.alive[: self._index.count]]
         return int(last.max()) if len(last) and last.max() > -(2**63) else None
+
+    def series_between(self, start_ms: int, end_ms: int) -> int:
+        """How many living series have samples, or a gap, in [start_ms, end_ms]."""
+        living = np.flatnonzero(self._index.alive[: self._index.count]).astype(np.int32)
+        return int(np.count_nonzero((self._head.first_ms[living] <= end_ms) & (self._head.newest_ms(living) >= start_ms)))
 
     def series_per_metric(self, limit: int) -> list[tuple[str, int]]:
         """The metrics with the most series."""

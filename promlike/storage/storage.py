@@ -38,7 +38,7 @@ from promlike.storage.raw_reader import RawReader
 from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
 from promlike.storage.roller import Roller
-from promlike.storage.store import AppendResult, Loading, Metadata, Selection, SelectRequest, Store, StoreStats, WalPosition
+from promlike.storage.store import AppendResult, Loading, Metadata, Selection, SelectRequest, Store, StoredDay, StoreStats, WalPosition
 from promlike.storage.tier_reader import TierReader
 from promlike.storage.tiers import TierProgress
 from promlike.storage.tombstones import Tombstones
@@ -344,6 +344,11 @@ class Storage:
         """What the store holds. Raises StorageError."""
         self._check_open()
         return await self._store.stats()
+
+    async def stored_days(self) -> Sequence[StoredDay]:
+        """The days of which the store has samples. Raises StorageError."""
+        self._check_open()
+        return await self._store.days()
 
     def _check_open(self) -> None:
         if self._state != "open":

@@ -327,6 +327,17 @@ class StoreStats:
     free_bytes: int = 0
 
 
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDay:
+    """A day of UTC, which begins at `start_ms`, and how many samples the store has of it."""
+
+    start_ms: int
+    samples: int
+
+
 class Store(Protocol):
     """A SQL database that keeps samples for good. Every implementation passes the same test suite (tests/storage/store_suite.py).
 
@@ -445,6 +456,10 @@ class Store(Protocol):
         ...
 
     async def stats(self) -> StoreStats: ...
+
+    async def days(self) -> Sequence[StoredDay]:
+        """The days that have samples, in their order."""
+        ...
 
     async def foreign_changes(self) -> int:
         """A number that rises whenever others may have changed what this store reads: other processes, never this one."""

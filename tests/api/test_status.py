@@ -178,6 +178,26 @@ async def test_rules_take_both_spellings_of_every_filter(client: Client) -> None
     assert (await client.get("rules", ("match[]", '{team="a"}'), **params))["data"] == {"groups": []}
 
 
+def test_blocks_are_the_days_that_the_store_has_samples_of(tmp_path: Path) -> None:
+    day_ms = 86_400_000
+    today_ms = int(time.time() * 1000) // day_ms * day_ms
+    request = WriteRequest()
+    for name, times in (("old", [today_ms - 2 * day_ms + 5, today_ms - 2 * day_ms + 9]), ("long", [today_ms - 2 * day_ms, today_ms])):
+        series = request.timeseries.add()
+        series.labels.add(name=b"__name__", value=name.encode())
+        for time_ms in times:
+            series.samples.add(timestamp=time_ms, value=1)
+    with promlike(tmp_path) as server:
+        assert server.write(request).status == 204
+    with promlike(tmp_path) as server:
+        blocks = server.get("/api/v1/status/tsdb/blocks").json()["data"]["blocks"]
+    assert [(one["minTime"], one["maxTime"], one["stats"]["numSamples"], one["stats"]["numSeries"]) for one in blocks] == [
+        (today_ms - 2 * day_ms, today_ms - day_ms, 3, 2),
+        (today_ms, today_ms + 1, 1, 1),
+    ]
+    assert len({one["ulid"] for one in blocks}) == 2
+
+
 def test_walreplay_counts_the_segments_that_were_replayed(tmp_path: Path) -> None:
     request = WriteRequest()
     series = request.timeseries.add()
@@ -194,5 +214,5 @@ def test_walreplay_counts_the_segments_that_were_replayed(tmp_path: Path) -> Non
     with promlike(tmp_path) as server:
         (block,) = server.get("/api/v1/status/tsdb/blocks").json()["data"]["blocks"]
         assert block["stats"]["numSamples"] == block["stats"]["numSeries"] == 1
-        assert block["minTime"] == block["maxTime"] == series.samples[0].timestamp
+        assert block["minTime"] == block["maxTime"] - 1 == series.samples[0].timestamp
         assert len(block["ulid"]) == 26

@@ -397,6 +397,15 @@ class StoreSuite:
         assert (stats.series, stats.samples, stats.min_time_ms, stats.max_time_ms) == (2, 3, START_MS, START_MS + 9)
         assert stats.bytes > 0
 
+    async def test_days_are_counted(self, stores: Stores) -> None:
+        store = await stores()
+        assert await store.days() == []
+        day = START_MS // DAY_MS * DAY_MS
+        early, late = [-1, 0, DAY_MS - 1, DAY_MS], [day + 5, day + 6, day + DAY_MS]
+        await store.write(batch({0: [(ts, 1.0) for ts in early], 1: [(ts, 1.0) for ts in late]}, series=records("a", "b")))
+        found = [(one.start_ms, one.samples) for one in await store.days()]
+        assert found == [(-DAY_MS, 1), (0, 2), (DAY_MS, 1), (day, 2), (day + DAY_MS, 1)]
+
     async def test_readers_see_whole_flushes_while_one_is_written(self, stores: Stores) -> None:
         store = await stores()
         await store.write(batch(series=records("a", "b")))

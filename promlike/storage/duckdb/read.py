@@ -12,7 +12,7 @@ from promlike.model.blocks import Int32, SampleBlock
 from promlike.storage.arrange import arrange
 from promlike.storage.duckdb.rows import wanted
 from promlike.storage.label_columns import LabelColumns, read_labels
-from promlike.storage.store import NEVER_FIRST_MS, NEVER_LAST_MS, Metadata, StoredSeries, StoreStats, WalPosition
+from promlike.storage.store import DAY_MS, NEVER_FIRST_MS, NEVER_LAST_MS, Metadata, StoredDay, StoredSeries, StoreStats, WalPosition
 
 SERIES_AT_ONCE = 50_000
 """Series whose labels stand in memory together while they are loaded."""
@@ -77,6 +77,13 @@ def load_stats(cursor: duckdb.DuckDBPyConnection) -> StoreStats:
     samples = _integer(cursor.execute("SELECT count(*) FROM samples"))
     first, last = cursor.execute("SELECT min(min_ts), max(max_ts) FROM series_times").fetchall()[0]
     return StoreStats(series=series, samples=samples, bytes=0, min_time_ms=first, max_time_ms=last, free_bytes=block * free)
+
+
+def load_days(cursor: duckdb.DuckDBPyConnection) -> list[StoredDay]:
+    """See `Store.days`. Reads the times of all samples: half a second for 50 million."""
+    days = f"(CASE WHEN ts < 0 THEN ts - {DAY_MS - 1} ELSE ts END) // {DAY_MS}"  # integer division goes towards zero
+    rows = cursor.execute(f"SELECT {days} AS day, count(*) FROM samples GROUP BY day ORDER BY day").fetchall()
+    return [StoredDay(start_ms=day * DAY_MS, samples=samples) for day, samples in rows]
 
 
 def column_array(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -24,9 +24,9 @@ from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.exemplars import read_exemplars, write_exemplars
 from promlike.storage.duckdb.migrations import migrate
-from promlike.storage.duckdb.read import count_samples, load_metadata, load_position, load_series, load_stats, read_samples
+from promlike.storage.duckdb.read import count_samples, load_days, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
-from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,9 @@ class DuckDBStore:
         stats = await self._read("count its samples", load_stats)
         size = self._path.stat().st_size if self._path.exists() else 0
         return replace(stats, bytes=size)
+
+    async def days(self) -> Sequence[StoredDay]:
+        return await self._read("count the samples of each day", load_days)
 
     async def _on_writer(self, doing: str, work: Callable[[], T]) -> T:
         def translate() -> T:

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from promlike.model.blocks import Int64
-
-DAY_MS = 86_400_000
+from promlike.storage.store import DAY_MS, StoredDay
 
 TABLES = (
     # Days since 1970.
@@ -45,6 +44,12 @@ async def take_samples(connection: Any, start_ms: int, end_ms: int, status: str)
     if deleted:
         first, last = (min(max(ms // DAY_MS, -(2**31)), 2**31 - 1) for ms in (start_ms, end_ms))
         await connection.execute(TAKE, first, last, deleted)
+
+
+async def load_days(connection: Any) -> list[StoredDay]:
+    """See `Store.days`."""
+    rows = await connection.fetch("SELECT day, samples FROM sample_days WHERE samples > 0 ORDER BY day")
+    return [StoredDay(start_ms=row["day"] * DAY_MS, samples=row["samples"]) for row in rows]
 
 
 async def drop_days(connection: Any, cutoff_ms: int) -> None:

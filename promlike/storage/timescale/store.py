@@ -14,7 +14,7 @@ from promlike.model.exemplars import Exemplars
 from promlike.model.tiers import TierColumn
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
-from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredNews, StoredSeries, StoreStats, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
 from promlike.storage.timescale import (
     compact,
@@ -247,6 +247,10 @@ class TimescaleStore:
     async def stats(self) -> StoreStats:
         async with self._database.connection("read statistics") as connection:
             return await read.load_stats(connection, timescale=self.features.timescale)
+
+    async def days(self) -> Sequence[StoredDay]:
+        async with self._database.connection("read the samples of each day") as connection:
+            return await days.load_days(connection)
 
     async def _forget(self, connection: Any, refs: Int32) -> list[str]:
         """Forget series; the metrics that have none left."""
