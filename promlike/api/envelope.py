@@ -1,7 +1,7 @@
 """The JSON envelope of every answer, compressed when the client takes gzip."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
@@ -40,12 +40,16 @@ NOTHING = Answer(data=())
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stream:
-    """What an endpoint returns that sends its body in parts, as they are made. An error before the first part is answered as any other."""
+    """What an endpoint returns that sends its body in parts, as they are made. An error before the first part is answered as any other.
+
+    `on_error(errorType, text)` is the last part when making a later one fails; without it the connection is cut then.
+    """
 
     content_type: str
     parts: AsyncGenerator[bytes, None]
     content_encoding: str = ""
     more_headers: Mapping[str, str] = field(default_factory=dict)
+    on_error: Callable[[str, str], bytes] | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -78,7 +82,11 @@ async def respond(request: web.Request, result: Answer) -> web.Response:
 
 async def respond_error(request: web.Request, status: int, error_type: str, message: str) -> web.Response:
     """The envelope of an error."""
-    return await send(request, status, [to_json({"status": "error", "errorType": error_type, "error": message})])
+    return await send(request, status, [error_json(error_type, message)])
+
+
+def error_json(error_type: str, message: str) -> bytes:
+    return to_json({"status": "error", "errorType": error_type, "error": message})
 
 
 async def send(

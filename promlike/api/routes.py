@@ -5,7 +5,6 @@ Endpoints return data or raise; only here is an error caught, logged when it is 
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from logging import getLogger
 from posixpath import normpath
 from time import perf_counter
@@ -40,6 +39,7 @@ from promlike.api.search import search_label_names, search_label_values, search_
 from promlike.api.self_metrics import self_metrics
 from promlike.api.series import series
 from promlike.api.server_metrics import server_metrics
+from promlike.api.streaming import respond_stream
 from promlike.api.targets import relabel_steps, scrape_pool_config, scrape_pools, targets, targets_metadata
 from promlike.api.tsdb_status import tsdb
 
@@ -173,7 +173,7 @@ async def _respond(request: web.Request, found: Answer | Stream | web.Response) 
         case Answer():
             return await respond(request, found)
         case Stream():
-            return await _respond_stream(request, found)
+            return await respond_stream(request, found)
         case _:
             return found
 
@@ -183,25 +183,6 @@ async def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
     if code == 500:
         log.error("request failed", exc_info=error, extra={"path": request.path})
     return await respond_error(request, code, error_type, str(error) or type(error).__name__)
-
-
-async def _respond_stream(request: web.Request, stream: Stream) -> web.StreamResponse:
-    """200 with the parts. Raises what making the first of them raises; later the connection is cut, so that nobody takes it for the end."""
-    async with aclosing(stream.parts) as parts:
-        first = await anext(parts, b"")
-        response = web.StreamResponse(headers=stream.headers)
-        await response.prepare(request)
-        try:
-            await response.write(first)
-            async for part in parts:
-                await response.write(part)
-            await response.write_eof()
-        except Exception as error:
-            if not isinstance(error, ConnectionError):
-                log.error("request failed while its answer was sent", exc_info=error, extra={"path": request.path})
-            if request.transport is not None:
-                request.transport.close()
-    return response
 
 
 def _plain(api: Api, endpoint: PlainEndpoint) -> Handler:

@@ -7,7 +7,7 @@ import numpy as np
 from aiohttp import web
 
 from promlike.api.context import Api
-from promlike.api.envelope import Stream
+from promlike.api.envelope import Stream, error_json
 from promlike.api.errors import InvalidParameter
 from promlike.api.json_text import to_json
 from promlike.api.label_values import unescape_name
@@ -60,7 +60,12 @@ async def search_label_values(api: Api, params: Params, request: web.Request) ->
 
 async def _answer(texts: Sequence[str], search: SearchRequest, describe: Callable[[str], Result]) -> Stream:
     found = await asyncio.to_thread(find, texts, search)
-    return Stream(content_type=CONTENT_TYPE, parts=_lines(found, search, describe))
+    return Stream(content_type=CONTENT_TYPE, parts=_lines(found, search, describe), on_error=_last_line)
+
+
+def _last_line(error_type: str, text: str) -> bytes:
+    """In place of the one that says that all went well."""
+    return error_json(error_type, text) + b"\n"
 
 
 def find(texts: Sequence[str], search: SearchRequest) -> Found:
