@@ -345,7 +345,7 @@ class Store(Protocol):
     """
 
     async def open(self) -> None:
-        """Connect and create or upgrade the schema."""
+        """Connect and create or upgrade the schema. Raises StoreAway when it is worth trying again."""
         ...
 
     async def ping(self) -> None:

@@ -138,6 +138,7 @@ class WalCommitter:
         """Everything before this position has been applied."""
         self.bytes_written = 0
         self.failures = 0
+        self._failing = False
 
     @property
     def pending_bytes(self) -> int:
@@ -197,12 +198,18 @@ class WalCommitter:
                     position = await loop.run_in_executor(self._executor, self._writer.write, data)
                 except OSError as error:
                     self.failures += 1
+                    if not self._failing:
+                        log.error("the WAL cannot be written, what comes is refused until it can: %s", error)
+                    self._failing = True
                     # What was queued meanwhile may rest on a series record that is lost now, so it fails as well.
                     group, self._pending = group + self._pending, []
                     self._settle(group)
                     for entry in group:
                         entry.failed(error)
                 else:
+                    if self._failing:
+                        self._failing = False
+                        log.info("the WAL is written again")
                     self.bytes_written += len(data)
                     await self._apply(group, WalPosition(segment=position.segment, offset=position.offset - len(data)))
         finally:

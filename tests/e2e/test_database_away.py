@@ -43,14 +43,26 @@ def values(server: Server, name: str, now_ms: int) -> tuple[list[str], list[str]
     return [value for series in found["data"]["result"] for _, value in series["values"]], found.get("warnings", [])
 
 
-def rows(database: Postgres) -> list[tuple[str, float]]:
+def rows(database: Postgres, schema: str = "promlike") -> list[tuple[str, float]]:
     async def fetch() -> list[tuple[str, float]]:
         connection = await asyncpg.connect(database.url("postgres"))
-        found = await connection.fetch("SELECT metric, value FROM promlike.labelled_samples ORDER BY metric, time")
+        found = await connection.fetch(f"SELECT metric, value FROM {schema}.labelled_samples ORDER BY metric, time")
         await connection.close()
         return [tuple(row) for row in found]
 
     return asyncio.run(fetch())
+
+
+def let_write(database: Postgres, allowed: bool) -> None:
+    """Whether transactions that begin from now on may write, as in a database that is promoted or made a standby."""
+
+    async def set_default() -> None:
+        connection = await asyncpg.connect(database.url("postgres"), server_settings={"default_transaction_read_only": "off"})
+        await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'off' if allowed else 'on'}")
+        await connection.execute("SELECT pg_reload_conf()")
+        await connection.close()
+
+    asyncio.run(set_default())
 
 
 def wait_until_flushed(server: Server) -> None:
@@ -100,6 +112,39 @@ def test_a_database_that_hangs_and_stops_costs_old_samples_only_while_it_does(tm
         assert values(server, "old", now_ms) == (["0", "1", "2", "3", "4", "4.5", "5"], [])
         assert server.stop() == 0
     assert rows(database) == [("old", value) for value in (0, 1, 2, 3, 4, 4.5, 5)] + [("recent", 1), ("recent", 2)]
+
+
+def test_a_database_that_is_read_only_for_a_while_is_waited_for(tmp_path: Path, database: Postgres) -> None:
+    port, now_ms = free_port(), int(time.time() * 1000)
+    flags = [f"--storage.url={database.url('postgres')}", "--storage.flush-interval=1s", "--storage.wal-max-size=100KB"]
+    flags.append("--storage.schema=read_only")
+    taken = 0
+    with promlike(tmp_path, *flags, port=port) as server:
+        let_write(database, False)
+        try:
+            while (status := write(server, "up", now_ms - 100_000 + taken, taken)) == 204:
+                taken += 1
+                assert taken < 10_000, server.log
+            assert status == 503
+            assert server.get("/-/ready").status == 200
+            assert len(values(server, "up", now_ms)[0]) == taken
+            assert "25006" in server.log
+            server.process.kill()
+            server.process.wait(30)
+            with subprocess.Popen(promlike_command(tmp_path, port, *flags), stderr=subprocess.PIPE, text=True) as waiting:
+                assert waiting.stderr is not None
+                while "the start waits for it" not in (line := waiting.stderr.readline()):
+                    assert line, "the server ended"
+                assert "25006" in line
+                let_write(database, True)
+                while "msg=ready" not in (line := waiting.stderr.readline()):
+                    assert line, "the server ended"
+                waiting.terminate()
+                assert waiting.wait(30) == 0
+        finally:
+            let_write(database, True)
+    assert taken > 100
+    assert rows(database, "read_only") == [("up", float(value)) for value in range(taken)]
 
 
 def test_the_start_waits_for_the_database(tmp_path: Path, database: Postgres) -> None:

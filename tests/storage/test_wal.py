@@ -240,7 +240,8 @@ class FullDisk(WalWriter):
             self._file = keep
 
 
-async def test_a_write_that_fails_is_told_and_leaves_a_clean_end(tmp_path: Path) -> None:
+async def test_a_write_that_fails_is_told_and_leaves_a_clean_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     writer = FullDisk(tmp_path, 1 << 20)
     writer.open(WalPosition(segment=0, offset=0))
     committer = WalCommitter(writer, max_pending_bytes=1 << 20)
@@ -251,10 +252,13 @@ async def test_a_write_that_fails_is_told_and_leaves_a_clean_end(tmp_path: Path)
     assert committer.failures == 2
     writer.room = 1 << 20
     assert await commit(committer, "kept again") == ["kept again"]
+    assert await commit(committer, "as before") == ["as before"]
     assert committer.pending_bytes == 0
+    said = [line.partition(",")[0] for line in caplog.messages]
+    assert said == ["the WAL cannot be written", "the WAL is written again"]  # once each
     await committer.close()
     report = ReplayReport()
-    assert payloads(tmp_path, report=report) == [b"kept", b"kept again"]
+    assert payloads(tmp_path, report=report) == [b"kept", b"kept again", b"as before"]
     assert not report.corruptions
     assert not report.torn_bytes
 

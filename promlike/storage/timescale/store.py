@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from promlike.cache.shared import SharedCache
-from promlike.errors import BadRequest, StorageUnavailable
+from promlike.errors import BadRequest, StorageUnavailable, StoreAway
 from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.model.tiers import TierColumn
@@ -70,7 +70,16 @@ class TimescaleStore:
         return self._features
 
     async def open(self) -> None:
-        """Connect, bring the schema up to date and learn the ids of this writer's series."""
+        """Connect, bring the schema up to date and learn the ids of this writer's series.
+
+        Raises StoreAway for everything that passes: a server that takes no more connections, is read-only or has a full disk counts, too.
+        """
+        try:
+            await self._open()
+        except StorageUnavailable as error:
+            raise StoreAway(str(error)) from error
+
+    async def _open(self) -> None:
         writer, is_new = await asyncio.to_thread(read_writer_id, self._folder)
         has_wal = await asyncio.to_thread(lambda: any((self._folder / "wal").glob("*")))
         await self._database.open()
