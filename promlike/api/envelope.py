@@ -125,12 +125,12 @@ class _Body(Payload):
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Does Accept-Encoding name gzip without forbidding it?"""
+    """Does Accept-Encoding name gzip, or if it does not any coding, without forbidding it?"""
+    offered = {}
     for entry in ",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])).split(","):
         coding, _, weight = entry.partition(";")
-        if coding.strip().lower() in ("gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+        offered[coding.strip().lower()] = weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return offered.get("gzip", offered.get("*", False))
 
 
 def compress(parts: Sequence[bytes]) -> bytes:

@@ -228,15 +228,16 @@ def _preflight(api_path: str) -> Middleware:
 
 
 def _cors(origin_pattern: str, api_path: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Say in headers which origins may call from a browser."""
+    """Say in headers which origins may call from a browser. Answers to others vary by Origin, too, so that no cache mixes them up."""
     allowed = re.compile(f"(?:{origin_pattern})")
     any_origin = origin_pattern == ".*"
 
     async def cors(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
         known = request.match_info.route.resource is not None or request.method == hdrs.METH_OPTIONS
-        if known and request.path.startswith(api_path) and origin and allowed.fullmatch(origin):
-            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
+        if known and request.path.startswith(api_path) and origin:
+            if allowed.fullmatch(origin):
+                response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Accept, Authorization, Content-Type, Origin"
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, OPTIONS"
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Date"

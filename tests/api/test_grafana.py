@@ -202,6 +202,10 @@ def test_an_alert_rule_of_grafana_asks_for_an_instant(server: Server) -> None:
         ("GZIP", "gzip"),
         ("br, gzip;q=0.1", "gzip"),
         ("*", "gzip"),
+        ("*;q=0, gzip", "gzip"),
+        ("gzip;q=0, *", None),
+        ("gzip ; q=0", None),
+        ("x-gzip", None),
     ],
 )
 def test_no_other_coding_is_ever_sent(server: Server, offered: str, coding: str | None) -> None:

@@ -10,7 +10,7 @@ from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
 from tests.differential.pair import Pair
 from tests.servers import Response, prometheus, promlike
 
-ADMIN = "--web.enable-admin-api"
+FLAGS = ("--web.enable-admin-api", r"--web.cors.origin=https?://(a|b)\.org")
 NASTY = '<b>&"é\u2028\u2029\u0000\\'
 """A label value with everything that JSON inside HTML has to escape."""
 
@@ -25,7 +25,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         series.labels.add(name=b"job", value=job.encode())
         for age in (60, 45, 30, 15, 0):
             series.samples.add(timestamp=(now - age) * 1000, value=1.5)
-    with prometheus(tmp_path_factory.mktemp("theirs"), ADMIN) as theirs, promlike(tmp_path_factory.mktemp("ours"), ADMIN) as ours:
+    with prometheus(tmp_path_factory.mktemp("theirs"), *FLAGS) as theirs, promlike(tmp_path_factory.mktemp("ours"), *FLAGS) as ours:
         for server in (ours, theirs):
             assert server.write(request).status == 204
         yield Pair(ours=ours, theirs=theirs, end_ms=now * 1000)
@@ -152,6 +152,20 @@ def test_methods(both: Pair, method: str, path: str) -> None:
     assert (ours.status, ours.headers.get("Allow")) == (theirs.status, theirs.headers.get("Allow"))
     if theirs.status != 200:
         assert ours.text == theirs.text
+
+
+ORIGINS = ["http://a.org", "https://b.org", "http://c.org", "http://a.org.evil", "null", ""]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("path", ["/api/v1/query?query=1", "/api/v1/query?query=(", "/api/v1/nothing", "/api/v1/write", "/metrics", "/-/"])
+def test_origins_by_pattern(both: Pair, origin: str, path: str) -> None:
+    asking = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    for method, more in (("GET", {}), ("OPTIONS", asking)):
+        ours, theirs = (server.request(method, path, headers={"Origin": origin, **more}) for server in (both.ours, both.theirs))
+        sent = [{name: text for name, text in answer.headers.items() if name.startswith("Access-")} for answer in (ours, theirs)]
+        assert (ours.status, sent[0]) == (theirs.status, sent[1])
+        assert ours.headers.get("Vary", "").endswith("Origin") == (theirs.headers.get("Vary") == "Origin")
 
 
 @pytest.mark.parametrize("count", [1, 2, 2000])
