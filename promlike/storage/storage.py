@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -38,6 +36,7 @@ from promlike.storage.raw_reader import RawReader
 from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
 from promlike.storage.roller import Roller
+from promlike.storage.snapshots import new_snapshot, remove_drafts
 from promlike.storage.store import AppendResult, Loading, Metadata, Selection, SelectRequest, Store, StoredDay, StoreStats, WalPosition
 from promlike.storage.tier_reader import TierReader
 from promlike.storage.tiers import TierProgress
@@ -130,6 +129,7 @@ class Storage:
         folder = self.options.data_dir / "wal"
         folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
+        await asyncio.to_thread(remove_drafts, self.options.data_dir)
         position = await self._open_store()
         others = await load_store(self._store, self._index, self._head, self._ingest)
         await self._roller.load()
@@ -272,10 +272,10 @@ class Storage:
         self._check_open()
         if with_head:
             await self._flusher.flush()
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
+        folder = new_snapshot(self.options.data_dir)
         async with self._flusher.paused():
-            await self._store.snapshot(self.options.data_dir / "snapshots" / name)
-        return name
+            await self._store.snapshot(folder)
+        return folder.name
 
     # Queryable
 

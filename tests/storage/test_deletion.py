@@ -301,3 +301,15 @@ def test_what_a_store_gives_is_stripped_of_what_is_deleted(rows: list[set[int]],
     bounds = zip(found.offsets[:-1].tolist(), found.offsets[1:].tolist(), strict=True)
     assert [found.ts_ms[a:b].tolist() for a, b in bounds] == left
     assert (found.values * 2).tolist() == [ts for row in left for ts in row]
+
+
+async def test_a_snapshot_that_was_being_made_when_the_process_ended_is_deleted(benches: Benches) -> None:
+    bench = await benches()
+    await bench.append([("a", NOW_MS, 1.0)])
+    name = await bench.storage.snapshot(with_head=True)
+    snapshots = bench.folder / "snapshots"
+    (half := snapshots / ".20260102T030405Z-0123456789abcdef").mkdir()
+    (half / "promlike.duckdb").write_bytes(b"half of a file")
+    await bench.reopen()
+    assert [path.name for path in snapshots.iterdir()] == [name]
+    assert rows_in_sql(snapshots / name) == [("a", NOW_MS, bits(1.0))]

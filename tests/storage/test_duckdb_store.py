@@ -1,5 +1,7 @@
 """The shared suite on DuckDB, and what is DuckDB's own."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -106,6 +108,29 @@ async def test_a_damaged_file_is_named(stores: Stores, tmp_path: Path, damage: s
     path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"no database" * 1000 if damage == "no database" else data)
     with pytest.raises(StorageError, match=r"cannot open .*promlike\.duckdb"):
         await stores()
+
+
+async def test_a_snapshot_leaves_the_file_locked(stores: Stores, tmp_path: Path) -> None:
+    """The samples are in DuckDB's own log still, which is copied as well."""
+    store = await stores()
+    await store.write(batch({0: [(START_MS, 1.5)]}, series=records("a")))
+    await store.snapshot(tmp_path / "snapshots" / "copy")
+    assert "Conflicting lock" in opened_elsewhere(tmp_path / "promlike.duckdb")
+    assert opened_elsewhere(tmp_path / "snapshots" / "copy" / "promlike.duckdb") == ""
+
+
+def opened_elsewhere(path: Path) -> str:
+    """What another process is told that opens a database; nothing when it can."""
+    code = "import duckdb, sys; duckdb.connect(sys.argv[1])"
+    return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False).stderr
+
+
+async def test_a_snapshot_that_cannot_be_made_says_why_and_leaves_nothing(stores: Stores, tmp_path: Path) -> None:
+    store = await stores()
+    (tmp_path / "promlike.duckdb").rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageUnavailable, match=r"cannot copy .*promlike\.duckdb.* No such file"):
+        await store.snapshot(tmp_path / "snapshots" / "copy")
+    assert list((tmp_path / "snapshots").iterdir()) == []
 
 
 def test_a_statement_that_fails_is_not_hidden_by_what_follows() -> None:

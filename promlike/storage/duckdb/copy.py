@@ -2,22 +2,26 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
 
+from promlike.storage.snapshots import draft_of
+
 
 def copy_database(path: Path, folder: Path, config: Mapping[str, str | bool | int | float | list[str]]) -> None:
     """Copy a database that nobody writes to into a new folder, as one file; the folder is there whole or not at all. Raises OSError."""
-    unfinished = folder.with_name(f".{folder.name}")
+    unfinished = draft_of(folder)
     unfinished.mkdir(parents=True)
     try:
         copied = unfinished / path.name
-        shutil.copyfile(path, copied)
+        _copy_file(path, copied)
         log = path.with_name(f"{path.name}.wal")
         if log.exists():
-            shutil.copyfile(log, copied.with_name(log.name))
+            _copy_file(log, copied.with_name(log.name))
         duckdb.connect(copied, config=dict(config)).close()  # brings the log into the file, and finds out whether it can be opened
         _sync(copied)
         _sync(unfinished)
@@ -25,6 +29,16 @@ def copy_database(path: Path, folder: Path, config: Mapping[str, str | bool | in
         _sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file in a process of its own: if this one opened and closed it, DuckDB's lock on it would be gone, as POSIX has it, and others
+    could write into a database that is in use.
+    """
+    code = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, source, target], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"cannot copy {source}: {(done.stderr.splitlines() or ['the copying process was ended'])[-1]}")
 
 
 def _sync(path: Path) -> None:
