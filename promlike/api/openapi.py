@@ -3,6 +3,7 @@
 import asyncio
 import re
 from functools import lru_cache
+from urllib.parse import quote as quote_url
 
 import yaml
 from aiohttp import web
@@ -53,7 +54,7 @@ def document(version: str, prefix: str) -> Document:
             "version": __version__,
             "description": "The HTTP API of Prometheus 3, over a SQL database.",
         },
-        "servers": [{"url": prefix or "/"}],
+        "servers": [{"url": quote_url(prefix) or "/"}],
         "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
         "paths": paths,
         "components": {"schemas": {"Error": _ERROR}, "responses": {"Error": _ERROR_RESPONSE}},

@@ -9,6 +9,7 @@ from logging import getLogger
 from posixpath import normpath
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote, unquote
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -141,8 +142,8 @@ def build_application(api: Api, *, remote_write: Handler | None) -> web.Applicat
     if remote_write is not None:
         _add(application, "POST", f"{prefix}/api/v1/write", _when_ready(api, remote_write))
     if prefix:
-        _add(application, "GET", prefix, _redirect(f"{prefix}/"))
-        _add(application, "GET", "/", _redirect(f"{prefix}/"))
+        _add(application, "GET", prefix, _redirect(f"{quote(prefix)}/"))
+        _add(application, "GET", "/", _redirect(f"{quote(prefix)}/"))
     return application
 
 
@@ -257,7 +258,7 @@ def _observed(metrics: OwnMetrics, prefix: str) -> Middleware:
         except web.HTTPException as error:
             response = _routing_answer(request, error)
         resource = request.match_info.route.resource
-        handler_name = _VARIABLE.sub(r":\1", resource.canonical.removeprefix(prefix)) if resource else "/*"
+        handler_name = _VARIABLE.sub(r":\1", unquote(resource.canonical).removeprefix(prefix)) if resource else "/*"
         metrics.request(handler_name or "/", response.status, perf_counter() - started)
         return response
 

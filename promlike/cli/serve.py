@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from promlike.api.context import WebOptions
 from promlike.app import ServerOptions, run
@@ -117,6 +117,8 @@ def _messages(flags: FlagValues) -> tuple[str, ...]:
 
 
 def _prefix(path: str) -> str:
-    """`/prometheus`, or "" for the root."""
-    bare = path.strip("/")
+    """`/prometheus`, or "" for the root, as it reads once URLs are decoded. Raise FlagError for one that would be a pattern."""
+    bare = unquote(path).strip("/")
+    if set(bare) & set("{}?#"):
+        raise FlagError(f"the route prefix {bare!r} has one of the characters {{ }} ? #")
     return f"/{bare}" if bare else ""

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -167,6 +169,7 @@ def test_everything_stands_under_the_prefix(server: Server) -> None:
     for path in ("", PREFIX):
         answer = server.get(path or "/")
         assert (answer.status, answer.headers["Location"]) == (302, f"{PREFIX}/")
+    assert get(server, "label/job/values").status == 200
     assert 'handler="/api/v1/label/:name/values"' in server.get(f"{PREFIX}/metrics").text
 
 
@@ -178,6 +181,22 @@ def test_every_endpoint_stands_under_the_prefix_alone(server: Server, operation:
     assert server.get(PREFIX + path).status in (200, 400)
     if path != "/":
         assert server.get(path).status == 404
+
+
+@pytest.mark.parametrize("flag", ["--web.external-url=http://example.org/%C3%A9%20x/", "--web.route-prefix=/é x"])
+def test_a_prefix_may_have_any_letters(tmp_path: Path, flag: str) -> None:
+    port = free_port()
+    with running("promlike", promlike_command(tmp_path, port, flag), port=port, folder=tmp_path, ready="/%C3%A9%20x/-/ready") as one:
+        assert one.get("/%C3%A9%20x/api/v1/query", query="1", time="4").status == 200
+        assert one.request("OPTIONS", "/%C3%A9%20x/api/v1/query", headers={"Origin": "a"}).headers["Access-Control-Allow-Origin"] == "*"
+        assert one.get("/").headers["Location"] == "/%C3%A9%20x/"
+        assert 'handler="/api/v1/query"' in one.get("/%C3%A9%20x/metrics").text
+
+
+def test_a_prefix_that_is_a_pattern_is_refused(tmp_path: Path) -> None:
+    command = promlike_command(tmp_path, free_port(), "--web.external-url=http://example.org/{x}")
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (2, "promlike: the route prefix '{x}' has one of the characters { } ? #\n")
 
 
 def test_an_alert_rule_of_grafana_asks_for_an_instant(server: Server) -> None:
