@@ -15,13 +15,12 @@ from tests.differential.pair import Pair
 from tests.servers import Server, prometheus, promlike
 
 CONFIG = 'global: {external_labels: {cluster: "c\\"1", job: never, Zone: z}}\n'
-NOW_MS = int(time.time()) * 1000
 Samples = list[tuple[int, float]]
-"""Age in seconds and value."""
+"""Age in seconds when it is written, and value: one that is to be seen stays young enough for as long as all tests here may take."""
 
 SERIES: list[tuple[dict[str, str], Samples]] = [
     ({"__name__": "up", "job": "api", "instance": "a:1"}, [(60, 0), (2, 1)]),
-    ({"__name__": "up", "job": "web", "instance": "b:1"}, [(180, 1)]),
+    ({"__name__": "up", "job": "web", "instance": "b:1"}, [(70, 1)]),
     ({"__name__": "up", "job": "old", "instance": "b:1"}, [(400, 1)]),
     ({"__name__": "up", "job": "gone", "instance": "b:1"}, [(60, 1), (30, STALE_NAN)]),
     ({"__name__": "job:rate:sum", "job": "api"}, [(10, 0.1)]),
@@ -37,19 +36,20 @@ SERIES: list[tuple[dict[str, str], Samples]] = [
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    now_ms = int(time.time()) * 1000
     request = WriteRequest()
     for labels, samples in SERIES:
         series = request.timeseries.add()
         for name, value in sorted(labels.items()):
             series.labels.add(name=name.encode(), value=value.encode())
         for age, number in samples:
-            series.samples.add(timestamp=NOW_MS - age * 1000, value=number)
+            series.samples.add(timestamp=now_ms - age * 1000, value=number)
     with (
         prometheus(tmp_path_factory.mktemp("theirs"), config=CONFIG) as theirs,
         promlike(tmp_path_factory.mktemp("ours"), config=CONFIG) as ours,
     ):
         assert [server.write(request).status for server in (ours, theirs)] == [204, 204]
-        yield Pair(ours=ours, theirs=theirs, end_ms=NOW_MS)
+        yield Pair(ours=ours, theirs=theirs, end_ms=now_ms)
 
 
 def text(server: Server, *matches: str) -> str:
@@ -166,7 +166,7 @@ def dotted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     series = request.timeseries.add()
     for name, value in DOTTED.items():
         series.labels.add(name=name.encode(), value=value.encode())
-    series.samples.add(timestamp=NOW_MS, value=1)
+    series.samples.add(timestamp=int(time.time() * 1000), value=1)
     with promlike(tmp_path_factory.mktemp("dotted")) as server:
         assert server.write(request).status == 204
         yield server
@@ -197,7 +197,7 @@ scrape_configs:
     }
     assert len(kept) == len(found) == len(ours) == 12
     times = {one["metric"].get("n"): float(one["value"][1]) for one in found}
-    assert times["3"] == NOW_MS / 1000 - 5
+    assert times["3"] == both.end_ms / 1000 - 5
     rates = [one for one in kept if one["metric"]["__name__"] == "job:rate:sum"]
     assert rates[0]["metric"] == {"__name__": "job:rate:sum", "job": "api", "cluster": 'c"1', "Zone": "z"}
     assert float(rates[0]["value"][1]) == 0.1
