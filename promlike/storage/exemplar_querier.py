@@ -62,7 +62,8 @@ class ExemplarQuerier:
         look_up = self._index.count > DIRECT_SERIES
         refs = await asyncio.to_thread(self._refs, matcher_sets) if look_up else self._refs(matcher_sets)
         start_ms = max(start_ms, self._oldest_ms() - 1)
-        # The buffer first: what a flush takes away meanwhile, the store has then.
+        # The buffer first: what a flush takes away meanwhile, the store has then. Deletions now: a flush may carry them out meanwhile too.
+        deleted = self._tombstones.current
         recent = self._buffer.read(refs, start_ms, end_ms)
         stored = Exemplars.empty()
         warnings: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class ExemplarQuerier:
                 stored = await self._patience.ask(lambda: self._store.read_exemplars(refs, start_ms, end_ms, limit + 1))
             except StoreAway as error:
                 warnings = (f"the answer lacks exemplars that are not in memory any more: {error}",)
-        found = _once(Exemplars.joined([_without_deleted(stored, self._tombstones.current), recent]))
+        found = _once(Exemplars.joined([_without_deleted(stored, deleted), recent]))
         newest = found.take(np.sort(np.argsort(found.ts_ms, kind="stable")[-limit:])) if len(found) > limit else found
         return ExemplarSelection(series=self._by_series(newest), is_cut=len(found) > limit, warnings=warnings)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from promlike.errors import RejectReason, SampleRejected, StorageUnavailable, StoreAway
+from promlike.model.blocks import Int32
 from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.labels import labels
 from promlike.model.matchers import Matcher, MatchOp
@@ -14,6 +15,7 @@ from promlike.storage.exemplar_buffer import ExemplarBuffer
 from promlike.storage.store import AppendResult, FlushBatch, Store
 from promlike.storage.wal_records import decode_exemplars, encode_exemplars
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches
+from tests.storage.test_recovery import Delegate
 
 TRACE = '{"trace_id":"abc"}'
 DAY_MS = 86_400_000
@@ -166,6 +168,25 @@ async def test_exemplars_of_deleted_samples_go_with_them(benches: Benches) -> No
     again = await benches(folder=crashed)
     await again.storage.flush()
     assert await found(again) == wanted
+
+
+async def test_deleted_exemplars_are_not_seen_while_a_flush_deletes_them(benches: Benches) -> None:
+    bench: Bench
+
+    class Overtaken(Delegate):
+        """A flush is over before the answer to a question has come back."""
+
+        async def read_exemplars(self, refs: Int32, start_ms: int, end_ms: int, limit: int) -> Exemplars:
+            answer = await self.store.read_exemplars(refs, start_ms, end_ms, limit)
+            await bench.storage.flush()
+            return answer
+
+    bench = await benches(wrap=Overtaken)
+    await bench.append([("a", NOW_MS, 1.0), ("a", NOW_MS - 100, 1.0)])
+    await append(bench, [("a", NOW_MS, 1.0, TRACE), ("a", NOW_MS - 100, 2.0, TRACE)])
+    await bench.storage.flush()
+    await bench.storage.delete_series([EVERYTHING], start_ms=NOW_MS - 1, end_ms=NOW_MS)
+    assert await found(bench) == {"a": [(NOW_MS - 100, 2.0, TRACE)]}
 
 
 @pytest.mark.parametrize("flushed", [False, True])
