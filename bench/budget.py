@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     fleet = make_fleet(series=options.series, steps=options.samples + LIVE, end_ms=int(time.time() * 1000) + 480_000)
     now = fleet.end_ms // 1000 - LIVE * STEP_SECONDS
-    past, later = _split(fleet, options.samples)
+    past, later = split(fleet, options.samples)
     folder = Path(tempfile.mkdtemp(prefix="bench-budget-"))
     flags = [f"--query.max-total-memory={options.memory}", *options.flag]
     if options.stored:
@@ -205,7 +205,7 @@ def ask(server: Server, name: str, now: int, slow: bool, hours: float) -> Asked:
         connection.close()
 
 
-def _split(fleet: Fleet, steps: int) -> tuple[Fleet, Fleet]:
+def split(fleet: Fleet, steps: int) -> tuple[Fleet, Fleet]:
     """The first steps of a fleet, and the others."""
     past = Fleet(labels=fleet.labels, values=fleet.values[:, :steps], phase_ms=fleet.phase_ms, start_ms=fleet.start_ms)
     later_ms = fleet.start_ms + steps * STEP_SECONDS * 1000

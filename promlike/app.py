@@ -46,7 +46,7 @@ from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.retention import keep_options
 from promlike.scrape.service import ScrapeService
 from promlike.storage.duckdb.store import DuckDBStore
-from promlike.storage.memory import release_code
+from promlike.storage.memory import keep_freed, release_code, share_heaps
 from promlike.storage.options import StorageOptions, Timeouts
 from promlike.storage.storage import Storage
 from promlike.storage.store import Store
@@ -90,6 +90,7 @@ class ServerOptions:
 
 def run(options: ServerOptions) -> int:
     """Serve until a signal or a request ends it; returns the exit code. Errors of starting and stopping are one log line each."""
+    share_heaps()
     try:
         config = read_config(options)
         make_folder(options.data_dir)
@@ -197,6 +198,7 @@ class Server:
         self._cache = make_cache(options.redis_url)
         self._pool = worker_pool(options.threads, "query")
         self._engine = Engine(options.query, self._pool)
+        self._engine.memory.told = lambda strained: keep_freed(not strained)
         self._storage = Storage(storage_options(options), make_store(options, self._cache))
         self._apply(config)
         self._receiver = RemoteWriteReceiver(self._storage, messages=options.remote_write_messages)

@@ -17,10 +17,10 @@ from promlike.kernel import inlined, kernel
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.frame import LabelFrame
 from promlike.model.label_texts import Bytes, label_texts
-from promlike.promql.result import Matrix, Scalar, String, Value, Vector
+from promlike.promql.result import WRITTEN_AT_ONCE, Matrix, Scalar, String, Value, Vector
 
-MAX_SAMPLES_A_CHUNK = 1_000_000
-"""Larger results are written in chunks of whole series, so that the output buffer stays below 100 MB."""
+MAX_SAMPLES_A_CHUNK = WRITTEN_AT_ONCE
+"""Larger results are written in chunks of whole series, so that buffers stay small."""
 
 _SAMPLE_BYTES = 64  # `[-9223372036854775.808,"-0.0000012345678901234567"],` is 53 bytes
 _SERIES_BYTES = 32  # `{"metric":{},"values":[]},` is 26 bytes

@@ -1,5 +1,6 @@
 """How much queries may hold at a time: each of them, and all together."""
 
+from collections.abc import Callable
 from threading import Lock
 
 from promlike.errors import MemoryInUse, QueryCancelled, TooManySamples, TooMuchMemory
@@ -8,18 +9,25 @@ SAMPLE_BYTES = 16
 """Time and value of a raw sample."""
 CELL_BYTES = 9
 """Value and presence of one series at one step."""
+STRAINED = 8
+"""A pool of which this part is taken is strained, until half as much is."""
 
 
 class MemoryPool:
-    """What all queries together may hold, in bytes. From any thread."""
+    """What all queries together may hold, in bytes. From any thread.
 
-    __slots__ = ("_lock", "max_bytes", "peak_bytes", "used_bytes")
+    `told(True)` is called when the pool becomes strained, so that memory is worth more than time, and `told(False)` when it is no more.
+    """
+
+    __slots__ = ("_lock", "_strained", "max_bytes", "peak_bytes", "told", "used_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         self._lock = Lock()
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self.peak_bytes = 0
+        self.told: Callable[[bool], None] | None = None
+        self._strained = False
 
     @property
     def free_bytes(self) -> int:
@@ -29,12 +37,16 @@ class MemoryPool:
         """Hand out bytes to a query that holds so many already. Raise MemoryInUse when others leave too few, TooMuchMemory when even
         alone it could not have them.
         """
+        taken = False
         with self._lock:
             if self.used_bytes + size <= self.max_bytes:
                 self.used_bytes += size
                 self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-                return
+                taken = True
             others = self.used_bytes - held
+        if taken:
+            self._tell()
+            return
         if held + size > self.max_bytes:
             raise TooMuchMemory(
                 f"query would take too much memory: {held + size} bytes needed, {self.max_bytes} allowed for all queries together"
@@ -53,6 +65,15 @@ class MemoryPool:
     def give(self, size: int) -> None:
         with self._lock:
             self.used_bytes -= size
+        self._tell()
+
+    def _tell(self) -> None:
+        """Not under the lock: who is told may make objects, the collector may come by, and take a lease away that wants the lock."""
+        strained = self.used_bytes > self.max_bytes // (2 * STRAINED if self._strained else STRAINED)
+        if strained is not self._strained:
+            self._strained = strained
+            if self.told is not None:
+                self.told(strained)
 
 
 class Lease:
@@ -113,7 +134,9 @@ class Budget:
         """See `Loading.load`."""
         if size > self._loading:
             self._take(size - self._loading)
-            self._loading = size
+        else:
+            self._give(self._loading - size)
+        self._loading = size
 
     def room(self) -> int:
         """See `Loading.room`."""

@@ -283,7 +283,7 @@ class Engine:
         # Entered here because it does not reach a thread from outside.
         with np.errstate(all="ignore"):
             value = run.evaluate(query.expr, query.grid)
-            outcome = range_outcome(run, value, query.grid) if query.is_range else instant_outcome(value, query.grid.start_ms)
+            outcome = range_outcome(run, value, query.grid) if query.is_range else instant_outcome(run, value, query.grid.start_ms)
         per_step, read_per_step = count_samples(run, query.expr, query.grid) if query.with_stats else ((), ())
         stats = QueryStats(
             parse_seconds=query.parse_seconds,

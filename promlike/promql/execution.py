@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from promlike.model.blocks import Bool, Float64, StepGrid
+from promlike.model.blocks import Bool, Float64, SampleBlock, StepGrid
 from promlike.model.frame import SymbolScope
 from promlike.promql import ast
 from promlike.promql.annotations import Annotations
-from promlike.promql.budget import CELL_BYTES, Budget
+from promlike.promql.budget import CELL_BYTES, SAMPLE_BYTES, Budget
 from promlike.promql.context import Chunks
 from promlike.promql.options import Deadline, Features
 from promlike.promql.shape import Shape, strip_parens
@@ -39,6 +39,8 @@ class Execution:
     repeatable: bool = True
     """See `QueryResult.repeatable`."""
     _memory: dict[tuple[int, StepGrid], Value] = field(default_factory=dict)
+    _kept: int = 0
+    """Bytes of the values in memory."""
 
     def evaluate(self, expr: ast.Expr, grid: StepGrid) -> Value:
         expr = strip_parens(expr)
@@ -48,14 +50,26 @@ class Execution:
             return known
         self.deadline.check()
         annotations = len(self.annotations)
-        mark = self.budget.mark()
+        mark, kept = self.budget.mark(), self._kept
         value = self._compute(expr, grid)
-        self.budget.release(mark)
-        cells = size(value)
-        self.budget.hold(cells, cells * CELL_BYTES)
+        self.budget.release((mark[0], mark[1] + self._kept - kept))  # what was put into memory meanwhile stays
+        cells, taken = size(value), self._bytes(value)
+        self.budget.hold(cells, taken)
         if self.shape.is_repeated(expr) and len(self.annotations) == annotations:
             self._memory[key] = value
+            self._kept += taken
         return value
+
+    def _bytes(self, value: Value) -> int:
+        """What a value takes beside the samples that were fetched."""
+        match value:
+            case VectorValue():
+                return value.block.values.size * CELL_BYTES + value.labels.codes.nbytes
+            case RangeValue():
+                made = isinstance(value.samples, SampleBlock) and all(value.samples is not block.samples for block in self.fetched.values())
+                return value.samples.count * SAMPLE_BYTES if made else 0
+            case _:
+                return size(value) * CELL_BYTES
 
     def _compute(self, expr: ast.Expr, grid: StepGrid) -> Value:
         if grid.count > 1 and self.shape.is_invariant(expr) and not isinstance(expr, ONCE_FOR_ALL_STEPS):

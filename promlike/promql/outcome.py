@@ -7,15 +7,16 @@ from promlike.model.blocks import Int64, SampleBlock, StepGrid
 from promlike.model.frame import LabelFrame
 from promlike.model.labels import valid_utf8
 from promlike.promql.boundaries import with_boundaries
+from promlike.promql.budget import CELL_BYTES, SAMPLE_BYTES
 from promlike.promql.execution import Execution
 from promlike.promql.names import SAME_LABELS, resolve, resolved_labels
-from promlike.promql.result import Matrix, Scalar, String, Vector
+from promlike.promql.result import Matrix, Scalar, String, Vector, bytes_to_write
 from promlike.promql.result import Value as ResultValue
 from promlike.promql.subquery import samples_of
 from promlike.promql.vector import RangeValue, ScalarValue, StringValue, TierValue, Value, VectorValue
 
 
-def instant_outcome(value: Value, time_ms: int) -> ResultValue:
+def instant_outcome(run: Execution, value: Value, time_ms: int) -> ResultValue:
     """The answer to an instant query; vectors keep the order of their series."""
     match value:
         case VectorValue():
@@ -24,7 +25,7 @@ def instant_outcome(value: Value, time_ms: int) -> ResultValue:
             labels = value.labels if len(rows) == len(value) else value.labels.take(rows)
             return Vector(labels=labels, ts_ms=np.full(len(rows), time_ms, np.int64), values=value.block.values[rows, 0])
         case RangeValue():
-            return _windows(value)
+            return _windows(run, value)
         case ScalarValue():
             return Scalar(ts_ms=time_ms, value=float(value.values[0]))
         case TierValue():
@@ -47,19 +48,27 @@ def range_outcome(run: Execution, value: Value, grid: StepGrid) -> Matrix:
     return Matrix(labels=value.labels, samples=samples_of(run, value.block, grid.times_ms()))
 
 
-def _windows(value: RangeValue) -> Matrix:
+def _windows(run: Execution, value: RangeValue) -> Matrix:
     """The samples of the only window of each series."""
     labels = resolved_labels(value.labels, value.drop_name)
+    mark = run.budget.mark()
+    run.budget.hold(0, bytes_to_write(value.samples.count, labels))  # refused before anything is read, when the answer will be
+    run.budget.release(mark)
     if len(labels.groups()[1]) < len(labels):
         raise QueryError(SAME_LABELS)
     if value.anchored or value.smoothed:
-        return _sorted(_without_empty(Matrix(labels=labels, samples=with_boundaries(value))))
+        return _sorted(run, _without_empty(Matrix(labels=labels, samples=with_boundaries(value))))
+    if not isinstance(value.samples, SampleBlock):
+        run.budget.hold(0, 2 * value.samples.count * SAMPLE_BYTES)  # read now, and copied when there are stale markers
     samples, end = value.samples.whole(), int(value.ends_ms[0])
+    if not samples.count or (samples.ts_ms.min() > end - value.range_ms and samples.ts_ms.max() <= end):
+        return _sorted(run, _without_empty(Matrix(labels=labels, samples=samples)))
+    run.budget.hold(0, samples.count * (SAMPLE_BYTES + CELL_BYTES))
     inside = (samples.ts_ms > end - value.range_ms) & (samples.ts_ms <= end)
     before = np.concatenate((np.zeros(1, np.int64), np.cumsum(inside, dtype=np.int64)))
     offsets = before[samples.offsets]
     kept = SampleBlock(ts_ms=samples.ts_ms[inside], values=samples.values[inside], offsets=offsets)
-    return _sorted(_without_empty(Matrix(labels=labels, samples=kept)))
+    return _sorted(run, _without_empty(Matrix(labels=labels, samples=kept)))
 
 
 def _without_empty(matrix: Matrix) -> Matrix:
@@ -70,11 +79,12 @@ def _without_empty(matrix: Matrix) -> Matrix:
     return Matrix(labels=matrix.labels.take(rows), samples=SampleBlock(ts_ms=samples.ts_ms, values=samples.values, offsets=offsets))
 
 
-def _sorted(matrix: Matrix) -> Matrix:
+def _sorted(run: Execution, matrix: Matrix) -> Matrix:
     order = label_order(matrix.labels)
     if (np.diff(order) >= 0).all():
         return matrix
     samples = matrix.samples
+    run.budget.hold(0, 2 * samples.count * SAMPLE_BYTES)
     sizes = np.diff(samples.offsets)[order]
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)))
     at = np.arange(offsets[-1]) + np.repeat(samples.offsets[:-1][order] - offsets[:-1], sizes)

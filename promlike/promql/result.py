@@ -36,20 +36,30 @@ class String:
     value: str
 
 
-ANSWER_SAMPLE_BYTES = 120
-ANSWER_LABEL_BYTES = 64
-"""About what a sample and a label take while they are written as JSON: the columns, buffers, and the text twice."""
+WRITTEN_AT_ONCE = 131_072
+"""Samples of an answer that are written as JSON together."""
+
+SAMPLE_TEXT_BYTES = 16 + 40
+LABEL_TEXT_BYTES = 64
+"""About what a sample, and a label, of an answer take at most: the columns and the text."""
+WRITING_BYTES = 110
+"""What each of the samples that are written together takes besides: digits twice, room for the longest text, the text again."""
 
 
 def answer_bytes(value: "Value") -> int:
     """About how many bytes a value and its answer take at most."""
     match value:
         case Matrix():
-            return len(value.samples.ts_ms) * ANSWER_SAMPLE_BYTES + value.labels.codes.size * ANSWER_LABEL_BYTES
+            return bytes_to_write(value.samples.count, value.labels)
         case Vector():
-            return len(value.ts_ms) * ANSWER_SAMPLE_BYTES + value.labels.codes.size * ANSWER_LABEL_BYTES
+            return bytes_to_write(len(value.ts_ms), value.labels)
         case _:
             return 0
+
+
+def bytes_to_write(samples: int, labels: LabelFrame) -> int:
+    """About how many bytes an answer of so many samples takes at most, its columns included."""
+    return samples * SAMPLE_TEXT_BYTES + min(samples, WRITTEN_AT_ONCE) * WRITING_BYTES + labels.codes.size * LABEL_TEXT_BYTES
 
 
 Value = Matrix | Vector | Scalar | String

@@ -171,3 +171,16 @@ def pick_samples(
                 break
             time = first_ms + (ts - 1 - first_ms) // step_ms * step_ms
         counts[i] = steps - place
+
+
+@kernel("(i8[::1], i8[::1], i8, i8[::1])")
+def close_gaps(ts: Int64, bits: Int64, steps: int, offsets: Int64) -> None:
+    """Move what `pick_samples` put at the end of each row of `steps` cells (int64[S*steps]) to `offsets[i]:offsets[i+1]` of all cells."""
+    for i in range(len(offsets) - 1):
+        place = offsets[i]
+        count = offsets[i + 1] - place
+        source = (i + 1) * steps - count
+        if source != place:
+            for k in range(count):
+                ts[place + k] = ts[source + k]
+                bits[place + k] = bits[source + k]

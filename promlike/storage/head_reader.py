@@ -24,7 +24,9 @@ MOST_ATTEMPTS = 1_000_000
 SAMPLED = 64
 """Series that are counted to find that out."""
 PICKED_AT_ONCE = 250_000
-"""Cells of a part of a thinned read, which bounds what it takes beside its result."""
+"""Cells of a part of a thinned read that one thread takes."""
+LEAST_FILLED = 0.75
+"""When fewer of the cells of a thinned read have samples, these are copied, so that the empty ones take no memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,18 +90,20 @@ class HeadReader:
         *,
         instants: StepGrid | None = None,
         check: Callable[[int], None] | None = None,
+        room: Callable[[int], None] | None = None,
         parallel: bool = False,
     ) -> HeadRead:
         """The samples of `refs int32[S]` in (start, end]; `start_ms`, `end_ms int64[S]` or int64[1] for all.
 
         `instants` (for one start and end): at least the newest sample at or before each of these times, others may be left out.
-        `check(count)` is called before the samples are copied and may raise. `parallel` spreads large copies over threads.
+        `room(count)` is called before arrays for so many samples are made, `check(count)` with how many samples there are; both may raise.
+        `parallel` spreads large copies over threads.
         """
         with self._chains.reading():
             for attempt in range(MOST_ATTEMPTS):
                 version = self._chains.version[refs]
                 covered = self._covered_ms[refs]
-                samples = None if (version & 1).any() else self._try_read(refs, start_ms, end_ms, instants, check, parallel)
+                samples = None if (version & 1).any() else self._try_read(refs, start_ms, end_ms, instants, check, room, parallel)
                 if samples is not None and np.array_equal(version, self._chains.version[refs]):
                     return HeadRead(samples=samples, covered_ms=covered)
                 _pause(attempt)
@@ -156,17 +160,20 @@ class HeadReader:
         end_ms: Int64,
         instants: StepGrid | None,
         check: Callable[[int], None] | None,
+        room: Callable[[int], None] | None,
         parallel: bool,
     ) -> SampleBlock | None:
         """One attempt; None when a chain changed between counting and copying."""
         heads = self._chains.published[refs]
         if instants is not None and self._is_denser(heads, start_ms, end_ms, instants):
-            return self._pick(heads, int(start_ms[0]), instants, check, parallel=parallel)
+            return self._pick(heads, int(start_ms[0]), instants, check, room, parallel=parallel)
         chains = (self._chains.deltas, self._chains.links)
         offsets = np.zeros(len(refs) + 1, np.int64)
         total = kernels.count_samples(heads, start_ms, end_ms, *chains, offsets[1:])
         if check is not None:
             check(total)
+        if room is not None:
+            room(total)
         np.cumsum(offsets, out=offsets)
         ts_out = np.empty(total, np.int64)
         bits_out = np.empty(total, np.int64)
@@ -192,28 +199,45 @@ class HeadReader:
         found = kernels.count_samples(some, start_ms, end_ms, self._chains.deltas, self._chains.links, np.empty(len(some), np.int64))
         return found > THINNED * instants.count * len(some)
 
-    def _pick(self, heads: Int64, start_ms: int, instants: StepGrid, check: Callable[[int], None] | None, *, parallel: bool) -> SampleBlock:
+    def _pick(
+        self,
+        heads: Int64,
+        start_ms: int,
+        instants: StepGrid,
+        check: Callable[[int], None] | None,
+        room: Callable[[int], None] | None,
+        *,
+        parallel: bool,
+    ) -> SampleBlock:
         """The newest sample at or before each instant. Like all reads worth nothing when a chain changed meanwhile."""
         steps = instants.count
+        if room is not None:
+            room(len(heads) * steps)
+        counts = np.empty(len(heads), np.int64)
+        ts, bits = np.empty((len(heads), steps), np.int64), np.empty((len(heads), steps), np.int64)
+        times = (start_ms, instants.start_ms, instants.step_ms, steps)
         rows = max(PICKED_AT_ONCE // steps, 1)
 
-        def part(low: int) -> tuple[Int64, Int64, Int64]:
-            chosen = heads[low : low + rows]
-            counts = np.empty(len(chosen), np.int64)
-            ts, bits = np.empty((len(chosen), steps), np.int64), np.empty((len(chosen), steps), np.int64)
-            times = (start_ms, instants.start_ms, instants.step_ms, steps)
-            kernels.pick_samples(chosen, *times, self._chains.deltas, self._chains.bits, self._chains.links, ts, bits, counts)
-            used = np.arange(steps) >= steps - counts[:, np.newaxis]
-            return ts[used], bits[used], counts
+        def part(low: int) -> None:
+            place = slice(low, low + rows)
+            kernels.pick_samples(
+                heads[place], *times, self._chains.deltas, self._chains.bits, self._chains.links, ts[place], bits[place], counts[place]
+            )
 
         lows = range(0, len(heads), rows)
-        parts = list(self._executor.map(part, lows) if parallel and len(lows) > 1 else map(part, lows))
+        for _ in self._executor.map(part, lows) if parallel and len(lows) > 1 else map(part, lows):
+            pass
         offsets = np.zeros(len(heads) + 1, np.int64)
-        np.cumsum(np.concatenate([counts for _, _, counts in parts] or [offsets[:0]]), out=offsets[1:])
+        np.cumsum(counts, out=offsets[1:])
+        total = int(offsets[-1])
         if check is not None:
-            check(int(offsets[-1]))
-        ts_ms, bits = (np.concatenate([one[column] for one in parts] or [offsets[:0]]) for column in (0, 1))
-        return SampleBlock(ts_ms=ts_ms, values=bits.view(np.float64), offsets=offsets)
+            check(total)
+        if total < ts.size:
+            kernels.close_gaps(ts.reshape(-1), bits.reshape(-1), steps, offsets)
+        ts_ms, values = ts.reshape(-1)[:total], bits.reshape(-1)[:total].view(np.float64)
+        if total < LEAST_FILLED * ts.size:
+            ts_ms, values = ts_ms.copy(), values.copy()
+        return SampleBlock(ts_ms=ts_ms, values=values, offsets=offsets)
 
 
 def _pause(attempt: int) -> None:

@@ -11,6 +11,12 @@ from numpy.typing import DTypeLike, NDArray
 _MADV_DONTNEED = getattr(mmap, "MADV_DONTNEED", 4)
 _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names the Linux flag only since 3.13.
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+"""From malloc.h."""
+_KEPT_UP_TO = 32 << 20
+"""What glibc comes to by itself, and its largest."""
+_GIVEN_BACK_FROM = 1 << 20
+
 
 def reserve(shape: tuple[int, ...], dtype: DTypeLike, *, huge_pages: bool = False) -> NDArray[np.generic]:
     """A zeroed array of this shape that costs memory only where it is written.
@@ -23,6 +29,29 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike, *, huge_pages: bool = Fals
     if huge_pages and hasattr(mmap, "MADV_HUGEPAGE"):
         area.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(area, kind, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+
+def share_heaps() -> None:
+    """Have all threads of the process use two heaps of the C library, where it can, instead of one each: what one thread freed is used by
+    another, and not kept beside it. To be called before there are many threads.
+    """
+    _mallopt(_M_ARENA_MAX, 2)
+
+
+def keep_freed(keep: bool) -> None:
+    """Keep large blocks that are freed for those to come, which saves zeroing their pages again; or give each back to the system at once.
+
+    Kept blocks of changing sizes cannot all be used again: with much coming and going they take more memory than what is in use.
+    """
+    _mallopt(_M_MMAP_THRESHOLD, _KEPT_UP_TO if keep else _GIVEN_BACK_FROM)
+    _mallopt(_M_TRIM_THRESHOLD, 2 * _KEPT_UP_TO if keep else _GIVEN_BACK_FROM)
+
+
+def _mallopt(option: int, value: int) -> None:
+    """Set an option of glibc's allocator; other C libraries have none."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(option, value)
 
 
 def release_freed() -> None:

@@ -171,6 +171,8 @@ class Querier:
                 raise _over_budget(loaded + count, max_samples)
             if most is not None and loaded + count > most:
                 raise _TooBig
+
+        def room(count: int) -> None:
             if loading is not None:
                 loading.load((held + count) * SAMPLE_BYTES)
 
@@ -191,7 +193,7 @@ class Querier:
                     parts.append(deferred)
                     continue
             bounds = np.array([start_ms], np.int64), np.array([request.end_ms], np.int64)
-            read = self._head.reader.read(series.refs, *bounds, instants=request.instants, check=check, parallel=most is None)
+            read = self._head.reader.read(series.refs, *bounds, instants=request.instants, check=check, room=room, parallel=most is None)
             loaded += read.samples.count
             held += read.samples.count
             rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)

@@ -179,7 +179,7 @@ class Loading(Protocol):
         ...
 
     def load(self, size: int) -> None:
-        """So many bytes will be loaded by this `select` in all, as far as is known. Raises QueryError or Overloaded if that is too much."""
+        """So many bytes are, or will be next, loaded by this `select` in all. Raises QueryError or Overloaded if that is too much."""
         ...
 
 

@@ -49,7 +49,7 @@ def test_what_is_loaded_counts_once_however_often_it_is_told() -> None:
     budget = Budget(max_samples=10, max_bytes=600, pool=pool)
     for size in (100, 300, 200):
         budget.load(size)
-    assert (budget.bytes, budget.room()) == (300, 600)
+        assert (budget.bytes, pool.used_bytes, budget.room()) == (size, size, 600)
     with pytest.raises(TooMuchMemory):
         budget.load(601)
     budget.loaded()
@@ -68,6 +68,20 @@ def test_queries_together_hold_no_more_than_the_pool_has() -> None:
     assert (other.bytes, pool.used_bytes) == (0, 700)
     one.close()
     other.hold(0, 400)
+
+
+def test_a_pool_tells_when_it_becomes_strained_and_when_it_is_no_more() -> None:
+    pool = MemoryPool(1600)
+    told: list[bool] = []
+    pool.told = told.append
+    for size in (200, 1, 1000):
+        pool.take(size, 0)
+    assert told == [True]
+    for size in (1000, 100, 1):
+        pool.give(size)
+    assert told == [True, False]
+    pool.take(100, 0)
+    assert told == [True, False]
 
 
 def test_a_lease_outlives_its_budget_and_ends_with_what_it_counts() -> None:

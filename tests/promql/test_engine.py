@@ -11,6 +11,7 @@ import pytest
 
 from promlike.errors import BadRequest, QueryCancelled, QueryError, QueryTimeout, SelectionChanged, TooManySamples, TooMuchMemory
 from promlike.model.blocks import SampleBlock, StepGrid
+from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import labels
 from promlike.promql.context import Chunks
 from promlike.promql.engine import Engine
@@ -121,7 +122,7 @@ async def test_too_many_samples_names_both_numbers(pool: ThreadPoolExecutor) -> 
 
 async def test_too_much_memory_names_both_numbers(pool: ThreadPoolExecutor) -> None:
     engine = Engine(EngineOptions(max_bytes=1000), pool)
-    with pytest.raises(TooMuchMemory, match="1221 bytes needed, 1000 allowed"):
+    with pytest.raises(TooMuchMemory, match="1245 bytes needed, 1000 allowed"):
         await engine.range(source(), "m + 1", GRID)
     engine.close()
 
@@ -140,6 +141,46 @@ async def test_intermediate_results_are_given_back(pool: ThreadPoolExecutor) -> 
     answer = (await engine.range(source(), query, GRID)).value
     assert isinstance(answer, Matrix)
     assert answer.samples.values[:11].tolist() == [50.0 * at for at in range(11)]
+    engine.close()
+
+
+async def test_intermediate_results_that_are_kept_for_their_next_use_count(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    kept, once = (" + ".join(f"({'m' if at % 2 else first} * {at // 2 + 1})" for at in range(40)) for first in ("m", "abs(m)"))
+    peaks = []
+    for query in (kept, once):
+        await engine.range(source(), query, GRID)
+        peaks.append(engine.memory.peak_bytes)
+        engine.memory.peak_bytes = 0
+    assert peaks[0] > peaks[1] + 15 * 33 * 9
+    engine.close()
+
+
+@dataclass(slots=True)
+class Unread:
+    """Samples that nobody may read."""
+
+    series: int = 1
+    count: int = 1_000_000
+    portion: int = 1
+
+    def rows(self, low: int, high: int) -> SampleBlock:
+        raise AssertionError("rows were read")
+
+    def whole(self) -> SampleBlock:
+        raise AssertionError("all were read")
+
+
+async def test_a_matrix_that_is_too_large_to_be_written_is_refused_before_it_is_read(pool: ThreadPoolExecutor) -> None:
+    class Large:
+        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+            symbols = SymbolScope()
+            frame = LabelFrame.from_labels([labels({"__name__": "m"})], symbols)
+            return Selection(symbols=symbols, blocks=[SeriesBlock(labels=frame, samples=Unread()) for _ in requests])
+
+    engine = Engine(EngineOptions(max_bytes=20 << 20), pool)
+    with pytest.raises(TooMuchMemory):
+        await engine.instant(Large(), "m[1h]", 0)
     engine.close()
 
 

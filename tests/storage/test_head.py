@@ -332,12 +332,27 @@ def test_a_thinned_read_holds_the_newest_sample_at_or_before_each_instant(
 
 def test_dense_series_are_thinned_and_counted_as_such(head: Head) -> None:
     head.append(*columns([(ref, ts, 1.0) for ts in range(1, 1001) for ref in range(4)]))
-    counted: list[int] = []
+    told: list[tuple[str, int]] = []
     instants = StepGrid(start_ms=100, step_ms=100, count=10)
     bounds = np.array([0], np.int64), np.array([1000], np.int64)
-    found = head.reader.read(np.arange(4, dtype=np.int32), *bounds, instants=instants, check=counted.append)
+    found = head.reader.read(
+        np.arange(4, dtype=np.int32),
+        *bounds,
+        instants=instants,
+        check=lambda count: told.append(("check", count)),
+        room=lambda count: told.append(("room", count)),
+    )
     assert found.samples.ts_ms.tolist() == [*range(100, 1001, 100)] * 4
-    assert counted == [40]
+    assert told == [("room", 40), ("check", 40)]
+
+
+def test_empty_cells_of_thinned_series_take_no_memory(head: Head) -> None:
+    head.append(*columns([(ref, ts, 1.0) for ts in range(1, 1001) for ref in range(4)]))
+    instants = StepGrid(start_ms=100, step_ms=100, count=100)
+    bounds = np.array([0], np.int64), np.array([10_000], np.int64)
+    samples = head.reader.read(np.array([0, 1, 2, 3], np.int32), *bounds, instants=instants).samples
+    assert samples.ts_ms.tolist() == [*range(100, 1001, 100)] * 4
+    assert all(column.base is None or column.base.nbytes == column.nbytes for column in (samples.ts_ms, samples.values))
 
 
 def test_a_deletion_leaves_the_times_that_are_left(head: Head) -> None:

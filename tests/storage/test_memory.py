@@ -6,7 +6,7 @@ import numpy as np
 
 from promlike.kernel import kernel
 from promlike.model.blocks import Float64
-from promlike.storage.memory import keep_trimmed, release_code, resident_bytes
+from promlike.storage.memory import keep_freed, keep_trimmed, release_code, resident_bytes
 
 
 def test_kernels_compile_and_run_after_the_compiler_s_code_was_let_go() -> None:
@@ -39,3 +39,17 @@ async def test_what_large_answers_leave_behind_is_given_back() -> None:
     assert last.sum() == 8000
     trimming.cancel()
     await asyncio.wait([trimming])
+
+
+def test_large_blocks_that_are_freed_are_given_back_at_once_or_kept() -> None:
+    try:
+        keep_freed(False)
+        before = resident_bytes()
+        arrays = [np.ones(200_000) for _ in range(100)]
+        last = arrays[-1]  # what is freed below the last block is not at the end of the heap
+        assert resident_bytes() > before + (140 << 20)
+        arrays.clear()
+        assert resident_bytes() < before + (30 << 20)
+        assert last.sum() == 200_000
+    finally:
+        keep_freed(True)

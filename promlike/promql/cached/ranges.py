@@ -24,7 +24,7 @@ from promlike.promql.options import Deadline, EngineOptions
 from promlike.promql.parser import parse
 from promlike.promql.plan import plan_requests
 from promlike.promql.printer import format_expr
-from promlike.promql.result import Matrix, QueryResult, QueryStats, answer_bytes
+from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult, QueryStats
 from promlike.promql.shape import Shape
 from promlike.promql.timing import Timing
 from promlike.storage.store import Fit, Queryable
@@ -252,9 +252,11 @@ class CachedRanges:
             parts.append(_points(results[after]))
             counts += results[after].stats.samples_per_step
             read += results[after].stats.read_per_step
-        matrix = await self._in_thread(partial(joined, parts, SymbolScope()), sum(part.samples.count for part in parts))
+        points = sum(part.samples.count for part in parts)
+        lease = self._engine.memory.lease(points * SAMPLE_TEXT_BYTES)
+        matrix = await self._in_thread(partial(joined, parts, SymbolScope()), points)
         stats = _added([result.stats for result in results.values()], grid.count, counts, read, plan, perf_counter() - started)
-        return QueryResult(value=matrix, warnings=(), infos=(), stats=stats, lease=self._engine.memory.lease(answer_bytes(matrix)))
+        return QueryResult(value=matrix, warnings=(), infos=(), stats=stats, lease=lease)
 
     async def _part(self, source: Queryable, plan: _Plan, grid: StepGrid) -> QueryResult:
         return await self._engine.range(
