@@ -45,6 +45,8 @@ def plain_time(ts_ms: int) -> str:
 
 def plain_series(labels: Labels, samples: list[tuple[int, float]], *, single: bool) -> str:
     metric = ",".join(f"{orjson.dumps(name).decode()}:{orjson.dumps(value).decode()}" for name, value in labels)
+    for char in "<>&\u2028\u2029":
+        metric = metric.replace(char, f"\\u{ord(char):04x}")
     points = ",".join(f'[{plain_time(ts_ms)},"{plain_value(value)}"]' for ts_ms, value in samples)
     return f'{{"metric":{{{metric}}},' + (f'"value":{points}}}' if single else f'"values":[{points}]}}')
 
