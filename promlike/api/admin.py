@@ -5,6 +5,7 @@ from aiohttp import web
 from promlike.api.context import Api
 from promlike.api.envelope import NOTHING, Answer, answer
 from promlike.api.errors import AdminDisabled, parameter
+from promlike.api.forced import with_forced
 from promlike.api.params import MAX_TIME_MS, Params
 from promlike.errors import BadRequest
 from promlike.promql.series_selector import series_selector
@@ -20,6 +21,7 @@ async def delete_series(api: Api, params: Params, request: web.Request) -> Answe
     start_ms, end_ms = params.time_ms("start"), params.time_ms("end")
     with parameter("match[]"):
         matcher_sets = [series_selector(text) for text in params.all("match[]")]
+    matcher_sets = with_forced(params, matcher_sets)
     # The API's start is included, the storage's is not.
     times = {"start_ms": (-MAX_TIME_MS if start_ms is None else start_ms) - 1, "end_ms": MAX_TIME_MS if end_ms is None else end_ms}
     if params.boolean("dry_run"):

@@ -10,6 +10,7 @@ from promlike.api.context import Api
 from promlike.api.envelope import send
 from promlike.api.federate_protobuf import federate_protobuf
 from promlike.api.federate_text import federate_text
+from promlike.api.forced import with_forced
 from promlike.api.params import read_params
 from promlike.errors import BadRequest, StorageUnavailable
 from promlike.model.blocks import Float64, Int64, StepGrid, is_stale
@@ -29,13 +30,13 @@ async def federate(api: Api, request: web.Request) -> web.Response:
     if params.problem:
         raise BadRequest(f"error parsing form values: {params.problem}")
     matcher_sets = [series_selector(text) for text in params.all("match[]")]
+    wanted = [matchers for matchers in matcher_sets if matchers]
     now_ms = wall_clock_ms()
     start_ms = now_ms - api.query_options.lookback_ms
     grid = StepGrid(start_ms=now_ms, step_ms=1, count=1)
     requests = [
         SelectRequest(matchers=matchers, start_ms=start_ms, end_ms=now_ms, instants=grid, at_once=True)
-        for matchers in matcher_sets
-        if matchers
+        for matchers in (with_forced(params, wanted) if wanted else [])
     ]
     exposition = negotiate(request, FORMATS)
     body = b""

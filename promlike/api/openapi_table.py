@@ -71,16 +71,23 @@ QUERY = _p("query", "A PromQL expression.", required=True)
 LIMIT = _p("limit", "Most entries of the answer; 0 for all.", WHOLE)
 START, END = _p("start", "First time, included.", TIME), _p("end", "Last time, included.", TIME)
 MATCH = _many("match[]", "A series selector; of several, any may match.")
+FORCED = (
+    _many("extra_filters[]", "A selector without a name, whose conditions every selector of the request gets, too."),
+    _many("extra_filters", "The same."),
+    _many("extra_label", "`name=value`: a label that all series of the answer have to have."),
+)
 OF_QUERIES = (
+    *FORCED,
     _p("timeout", "Longest evaluation, if that is shorter than the server's.", DURATION),
     LIMIT,
     _p("lookback_delta", "How far back an instant vector looks, in place of the server's default.", DURATION),
     _p("stats", "Anything for statistics of the query, `all` for those of each step, too."),
     _p("max_source_resolution", "Which samples to read: raw, 5m, 1h or auto."),
 )
-OF_LABELS = (MATCH, START, END, LIMIT)
+OF_LABELS = (MATCH, START, END, LIMIT, *FORCED)
 OF_SEARCH = (
     MATCH,
+    *FORCED,
     START,
     END,
     _many("search[]", "A term; of several, any may fit. Without any, everything fits."),
@@ -163,6 +170,7 @@ QUERYING = (
         QUERY,
         START,
         END,
+        *FORCED,
     ),
     _api(FORM, "format_query", "A query in canonical form.", "query", TEXT, QUERY),
     _api(FORM, "parse_query", "The syntax tree of a query.", "query", record(type=TEXT), QUERY),
@@ -179,6 +187,7 @@ LABEL_LOOKUPS = (
         START,
         END,
         LIMIT,
+        *FORCED,
     ),
     _api(FORM, "labels", "Label names.", "labels", TEXTS, *OF_LABELS),
     _api(FORM, "label/{name}/values", "Values of one label, whose name may be escaped as `U__…`.", "labels", TEXTS, *OF_LABELS),
@@ -393,7 +402,7 @@ TRANSFER = (
         path="/federate",
         summary="The newest samples of matching series, as text or, where Accept asks for it, protobuf.",
         tag="transfer",
-        parameters=(MATCH,),
+        parameters=(MATCH, *FORCED),
         answers=PLAIN,
     ),
     _plain("GET", "/metrics", "Metrics of the server itself, as text or OpenMetrics.", "transfer"),
@@ -419,6 +428,7 @@ MANAGEMENT = (
         _many("match[]", "A series selector; of several, any may match.", required=True),
         START,
         END,
+        *FORCED,
         _p("dry_run", "Only count the series.", BOOLEAN),
     ),
     _admin("clean_tombstones", "Carry out deletions and give back space."),

@@ -7,6 +7,7 @@ from aiohttp import web
 from promlike.api.context import Api
 from promlike.api.envelope import Answer
 from promlike.api.errors import parameter
+from promlike.api.forced import forced_query
 from promlike.api.params import Params
 from promlike.api.query_answer import query_answer
 
@@ -21,7 +22,7 @@ async def query(api: Api, params: Params, request: web.Request) -> Answer:
     with api.running(params, request, start_ms=time_ms, end_ms=time_ms, step_ms=0) as running, parameter("query"):
         result = await api.engine.instant(
             api.storage,
-            params.text("query"),
+            forced_query(params, api.query_options.features),
             time_ms,
             deadline=running.deadline,
             lookback_ms=lookback_ms,

@@ -8,6 +8,7 @@ from aiohttp import web
 from promlike.api.context import Api
 from promlike.api.encode import encode_samples
 from promlike.api.envelope import NOTHING, Answer, truncated
+from promlike.api.forced import forced_query
 from promlike.api.json_text import to_json
 from promlike.api.params import MAX_TIME_MS, Params
 from promlike.errors import BadRequest
@@ -27,7 +28,7 @@ async def query_exemplars(api: Api, params: Params, request: web.Request) -> Ans
     start_ms, end_ms = params.bound_ms("start"), params.bound_ms("end")
     if start_ms is not None and end_ms is not None and end_ms < start_ms:
         raise BadRequest("end timestamp must not be before start timestamp")
-    matcher_sets = selectors_of(parse(params.text("query"), api.query_options.features))
+    matcher_sets = selectors_of(parse(forced_query(params, api.query_options.features), api.query_options.features))
     if not matcher_sets:
         return NOTHING
     first_ms = -MAX_TIME_MS if start_ms is None else start_ms

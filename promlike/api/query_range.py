@@ -5,6 +5,7 @@ from aiohttp import web
 from promlike.api.context import Api
 from promlike.api.envelope import Answer
 from promlike.api.errors import parameter
+from promlike.api.forced import forced_query
 from promlike.api.params import Params
 from promlike.api.query_answer import query_answer
 
@@ -23,7 +24,7 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
     ):
         result = await api.ranges.range(
             api.storage,
-            params.text("query"),
+            forced_query(params, api.query_options.features),
             grid,
             end_ms=end_ms,
             deadline=running.deadline,

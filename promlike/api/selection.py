@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from promlike.api.forced import with_forced
 from promlike.api.params import MAX_TIME_MS, Params
 from promlike.errors import BadRequest
 from promlike.model.matchers import Matcher
@@ -25,7 +26,7 @@ def read_selection(params: Params) -> LabelSelection:
     start_ms = params.bound_ms("start")
     end_ms = params.bound_ms("end")
     return LabelSelection(
-        matcher_sets=[_matchers(text) for text in params.all("match[]")],
+        matcher_sets=with_forced(params, [_matchers(text) for text in params.all("match[]")]),
         start_ms=None if start_ms is None or start_ms <= -MAX_TIME_MS else start_ms - 1,
         end_ms=None if end_ms is None or end_ms >= MAX_TIME_MS else end_ms,
         limit=limit,

@@ -123,6 +123,12 @@ def test_ended_and_old_series_are_left_out(both: Pair) -> None:
     assert re.findall('job="(.*?)"', text(both.ours, "up")) == ["api", "web"]
 
 
+def test_series_may_be_held_to_labels(both: Pair) -> None:
+    forced = both.ours.request("GET", f"/federate?{urlencode({'match[]': 'up', 'extra_label': 'job=web'})}").text
+    assert re.findall('job="(.*?)"', forced) == ["web"]
+    assert both.ours.request("GET", f"/federate?{urlencode({'match[]': '{}', 'extra_label': 'job=web'})}").text == ""
+
+
 def test_other_methods_and_forms_are_refused_as_there(both: Pair) -> None:
     for method in ("POST", "HEAD", "PUT"):
         assert both.ours.request(method, "/federate").status == both.theirs.request(method, "/federate").status
