@@ -1,4 +1,4 @@
-"""`/api/v1/admin/tsdb/…`: deleting, and copying the store. Gated by --web.enable-admin-api."""
+"""`/api/v1/admin/…`: deleting, copying the store, and ending queries. Gated by --web.enable-admin-api."""
 
 from aiohttp import web
 
@@ -7,7 +7,7 @@ from promlike.api.envelope import NOTHING, Answer, answer
 from promlike.api.errors import AdminDisabled, parameter
 from promlike.api.forced import with_forced
 from promlike.api.params import MAX_TIME_MS, Params
-from promlike.errors import BadRequest
+from promlike.errors import BadRequest, NotFound
 from promlike.promql.series_selector import series_selector
 
 
@@ -41,6 +41,17 @@ async def snapshot(api: Api, params: Params, request: web.Request) -> Answer:
     """`skip_head`: without what the store does not have yet."""
     _check_enabled(api)
     return answer({"name": await api.storage.snapshot(with_head=not params.boolean("skip_head"))})
+
+
+async def cancel_query(api: Api, params: Params, request: web.Request) -> Answer:
+    """Ours: end a query by the `id` that `status/active_queries` shows; its client gets 503 canceled."""
+    _check_enabled(api)
+    number = params.count("id")
+    if number is None:
+        raise BadRequest("no id parameter provided")
+    if not api.queries.end(number):
+        raise NotFound(f"no query {number} waits or runs")
+    return NOTHING
 
 
 def _check_enabled(api: Api) -> None:

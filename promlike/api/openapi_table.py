@@ -412,7 +412,7 @@ TRANSFER = (
 def _admin(path: str, summary: str, *parameters: Parameter, data: Schema | None = None) -> Operation:
     return Operation(
         methods="POST PUT",
-        path=f"/api/v1/admin/tsdb/{path}",
+        path=f"/api/v1/admin/{path}",
         summary=summary,
         tag="admin",
         parameters=parameters,
@@ -423,7 +423,7 @@ def _admin(path: str, summary: str, *parameters: Parameter, data: Schema | None 
 
 MANAGEMENT = (
     _admin(
-        "delete_series",
+        "tsdb/delete_series",
         "Delete samples of matching series.",
         _many("match[]", "A series selector; of several, any may match.", required=True),
         START,
@@ -431,8 +431,9 @@ MANAGEMENT = (
         *FORCED,
         _p("dry_run", "Only count the series.", BOOLEAN),
     ),
-    _admin("clean_tombstones", "Carry out deletions and give back space."),
-    _admin("snapshot", "Copy the store.", _p("skip_head", "Without what is not flushed.", BOOLEAN), data=record(name=TEXT)),
+    _admin("tsdb/clean_tombstones", "Carry out deletions and give back space."),
+    _admin("tsdb/snapshot", "Copy the store.", _p("skip_head", "Without what is not flushed.", BOOLEAN), data=record(name=TEXT)),
+    _admin("cancel_query", "End a query that waits or runs.", _p("id", "As `status/active_queries` shows it.", WHOLE, required=True)),
     _plain("GET HEAD", "/-/healthy", "Is the process alive?"),
     _plain("GET HEAD", "/-/ready", "Does it answer queries?"),
     _plain("POST PUT", "/-/reload", "Read the configuration again; needs --web.enable-lifecycle."),
@@ -451,6 +452,6 @@ TAGS: Mapping[str, str] = {
     "rules": "Rules and alerts.",
     "status": "The server itself.",
     "transfer": "Samples in and out.",
-    "admin": "Deleting and copying; needs --web.enable-admin-api.",
+    "admin": "Deleting, copying, and ending queries; needs --web.enable-admin-api.",
     "management": "Life cycle.",
 }

@@ -93,6 +93,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST PUT", "admin/tsdb/delete_series", admin.delete_series),
     ("POST PUT", "admin/tsdb/clean_tombstones", admin.clean_tombstones),
     ("POST PUT", "admin/tsdb/snapshot", admin.snapshot),
+    ("POST PUT", "admin/cancel_query", admin.cancel_query),
 )
 """Under /api/v1, served once the server is ready."""
 

@@ -1,5 +1,6 @@
 """Queries of the HTTP API from their request to their answer: which ones run, and who is told when one ends."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from time import perf_counter, time
 
 from aiohttp import web
 
+from promlike.errors import QueryCancelled
 from promlike.promql.options import Deadline
 from promlike.promql.result import QueryStats
 
@@ -50,6 +52,8 @@ class RunningQuery:
     began: float = field(default_factory=perf_counter)
     stats: QueryStats | None = None
     error: str = ""
+    is_to_end: bool = False
+    """Somebody else than its client does not want it any more."""
 
     @property
     def seconds(self) -> float:
@@ -64,25 +68,49 @@ class RunningQueries:
         self._told = told
         self._numbers = count(1)
         self._running: dict[int, RunningQuery] = {}
+        self._tasks: dict[int, asyncio.Task[object]] = {}
 
     def all(self) -> Sequence[RunningQuery]:
         """The one that began first comes first."""
         return list(self._running.values())
 
+    def end(self, number: int) -> bool:
+        """Cancel a query, whether it waits or runs; False when there is none of this number."""
+        query = self._running.get(number)
+        if query is None:
+            return False
+        if not query.is_to_end:
+            query.is_to_end = True
+            self._tasks[number].cancel()
+        return True
+
     @contextmanager
     def run(self, text: str, *, start_ms: int, end_ms: int, step_ms: int, origin: Origin, deadline: Deadline) -> Iterator[RunningQuery]:
-        """Around a query. Its deadline is cancelled when the request ends before the query."""
+        """Around a query, in its task. Its deadline is cancelled when the request ends before the query.
+
+        Raises QueryCancelled when `end` was called for it.
+        """
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a query outside of a task")
         query = RunningQuery(
             number=next(self._numbers), text=text, start_ms=start_ms, end_ms=end_ms, step_ms=step_ms, origin=origin, deadline=deadline
         )
         self._running[query.number] = query
+        self._tasks[query.number] = task
         try:
             yield query
+        except asyncio.CancelledError as error:
+            query.error = "query was canceled"
+            if not query.is_to_end:
+                raise
+            task.uncancel()
+            raise QueryCancelled("query was canceled by an administrator") from error
         except BaseException as error:
-            query.error = str(error) or "query was canceled"
+            query.error = str(error)
             raise
         finally:
             deadline.cancel()
-            del self._running[query.number]
+            del self._running[query.number], self._tasks[query.number]
             for told in self._told:
                 told(query)

@@ -114,7 +114,7 @@ async def test_a_running_query_is_listed_until_it_ended(client: Client) -> None:
     assert (await client.get("status/active_queries"))["data"] == []
 
 
-def test_queries_are_there_while_they_run_and_told_of_when_they_end() -> None:
+async def test_queries_are_there_while_they_run_and_told_of_when_they_end() -> None:
     ended: list[RunningQuery] = []
     running = RunningQueries(ended.append)
     deadline = Deadline.after(5)
