@@ -1,5 +1,6 @@
 """The shared suite on DuckDB, and what is DuckDB's own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -108,6 +109,17 @@ async def test_a_damaged_file_is_named(stores: Stores, tmp_path: Path, damage: s
     path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"no database" * 1000 if damage == "no database" else data)
     with pytest.raises(StorageError, match=r"cannot open .*promlike\.duckdb"):
         await stores()
+
+
+async def test_a_start_that_was_killed_while_it_made_the_file_leaves_nothing_in_the_way(stores: Stores, tmp_path: Path) -> None:
+    (tmp_path / "promlike.duckdb").touch()  # as earlier versions left it
+    (tmp_path / "promlike.duckdb.new").write_bytes(b"the first of three headers")
+    store = await stores()
+    await store.write(batch({0: [(START_MS, 1.5)]}, series=records("a")))
+    assert await read(store, [0]) == [[(START_MS, 1.5)]]
+    await store.close()
+    assert os.listdir(tmp_path) == ["promlike.duckdb"]
+    assert await read(await stores(), [0]) == [[(START_MS, 1.5)]]
 
 
 async def test_a_snapshot_leaves_the_file_locked(stores: Stores, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.model.tiers import TierColumn
 from promlike.storage.duckdb import tiers, views, write
-from promlike.storage.duckdb.copy import copy_database
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.exemplars import read_exemplars, write_exemplars
+from promlike.storage.duckdb.files import copy_database, make_database
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_days, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
@@ -234,6 +234,7 @@ class DuckDBStore:
 
     def _connect(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_database(self._path, self._config)
         connection = duckdb.connect(self._path, config=self._config)
         try:
             migrate(connection, str(self._path))

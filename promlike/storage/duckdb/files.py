@@ -1,4 +1,4 @@
-"""A copy of a database's file."""
+"""A database's file: made, or copied, as a whole or not at all."""
 
 import os
 import shutil
@@ -11,8 +11,25 @@ import duckdb
 
 from promlike.storage.snapshots import draft_of
 
+Settings = Mapping[str, str | bool | int | float | list[str]]
 
-def copy_database(path: Path, folder: Path, config: Mapping[str, str | bool | int | float | list[str]]) -> None:
+
+def make_database(path: Path, config: Settings) -> None:
+    """Make an empty database where there is none. Raises OSError.
+
+    DuckDB makes a file first and writes its header then; a process that ended in between would leave a file that nobody can open.
+    """
+    if path.exists() and path.stat().st_size:
+        return
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    duckdb.connect(draft, config=dict(config)).close()
+    _sync(draft)
+    draft.rename(path)
+    _sync(path.parent)
+
+
+def copy_database(path: Path, folder: Path, config: Settings) -> None:
     """Copy a database that nobody writes to into a new folder, as one file; the folder is there whole or not at all. Raises OSError."""
     unfinished = draft_of(folder)
     unfinished.mkdir(parents=True)
