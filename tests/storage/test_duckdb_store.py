@@ -1,6 +1,5 @@
 """The shared suite on DuckDB, and what is DuckDB's own."""
 
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -118,7 +117,7 @@ async def test_a_start_that_was_killed_while_it_made_the_file_leaves_nothing_in_
     await store.write(batch({0: [(START_MS, 1.5)]}, series=records("a")))
     assert await read(store, [0]) == [[(START_MS, 1.5)]]
     await store.close()
-    assert os.listdir(tmp_path) == ["promlike.duckdb"]
+    assert names(tmp_path) == ["promlike.duckdb"]
     assert await read(await stores(), [0]) == [[(START_MS, 1.5)]]
 
 
@@ -129,6 +128,10 @@ async def test_a_snapshot_leaves_the_file_locked(stores: Stores, tmp_path: Path)
     await store.snapshot(tmp_path / "snapshots" / "copy")
     assert "Conflicting lock" in opened_elsewhere(tmp_path / "promlike.duckdb")
     assert opened_elsewhere(tmp_path / "snapshots" / "copy" / "promlike.duckdb") == ""
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 def opened_elsewhere(path: Path) -> str:
