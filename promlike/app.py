@@ -18,7 +18,7 @@ from promlike import __version__
 from promlike.api import notices
 from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
-from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, storage_metrics
+from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, shared_runs_metrics, storage_metrics
 from promlike.api.query_log import QueryLog
 from promlike.api.routes import RUNNER_OPTIONS, build_application
 from promlike.api.running import RunningQueries
@@ -36,7 +36,10 @@ from promlike.model.url import shown_url
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from promlike.promql.cached.cache import ResultCache
 from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.fingerprint import fingerprint
+from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.ranges import SETTLED_MS, CachedRanges
+from promlike.promql.cached.shared import SharedRuns
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.parser import parse
@@ -207,6 +210,8 @@ class Server:
         outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"
         self._scrape = ScrapeService(config, self._storage, external_url=outside, listen_port=port)
         self._results = ResultCache(options.result_cache_bytes)
+        self._log, self._history = ChangeLog(), StoreHistory()
+        self._shared_runs = self._second_level()
         self._ranges = self._cached_ranges()
         self._metrics = OwnMetrics()
         self._query_log = QueryLog()
@@ -214,16 +219,32 @@ class Server:
         self._top_queries = TopQueries()
         self._queries = RunningQueries(self._query_log.log, self._top_queries.note)
         self._metrics.add(partial(result_cache_metrics, self._results))
+        if self._shared_runs is not None:
+            self._metrics.add(partial(shared_runs_metrics, self._shared_runs))
         self._metrics.add(lambda: storage_metrics(self._storage))
         self._metrics.add(lambda: remote_write_metrics(self._receiver.counters))
         self._metrics.add(self._scrape.metrics)
         if self._cache is not None:
             self._metrics.add(partial(cache_metrics, self._cache))
 
+    def _second_level(self) -> SharedRuns | None:
+        """What keeps answers in the second-level cache; None without one."""
+        if self._cache is None or not self._results.max_bytes:
+            return None
+        storage = self._storage
+        return SharedRuns(
+            self._cache,
+            self._log,
+            self._history,
+            self._pool,
+            database=lambda: storage.database,
+            fingerprint=fingerprint(self._options.query),
+            view=lambda: storage.view,
+        )
+
     def _cached_ranges(self) -> CachedRanges:
         """The result cache, told of what changes in the past."""
-        log = ChangeLog()
-        storage = self._storage
+        log, storage = self._log, self._storage
 
         def changed(refs: Int32, start_ms: int, end_ms: int) -> None:
             log.changed(storage.metrics_of(refs), start_ms, end_ms)
@@ -236,8 +257,10 @@ class Server:
             log,
             self._pool,
             oldest_ms=lambda: storage.oldest_ms,
-            foreign_changes=storage.foreign_changes,
+            history=self._history,
+            flushes=storage.flushes,
             now_ms=wall_clock_ms,
+            shared=self._shared_runs,
         )
 
     async def serve(self) -> None:
@@ -263,6 +286,8 @@ class Server:
                     tasks.create_task(self._reload_on_signal(), name="reload"),
                     tasks.create_task(self._watch_store(), name="watch"),
                 ]
+                if self._shared_runs is not None:
+                    running.append(tasks.create_task(self._shared_runs.run(), name="shared answers"))
                 self._state.phase = Phase.READY
                 self._state.notices.set(notices.STARTING, False)
                 log.info(

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from promlike.cache.shared import SharedCache
 from promlike.promql.cached.cache import ResultCache
+from promlike.promql.cached.shared import SharedRuns
 from promlike.remote_write.receiver import ReceiverCounters
 from promlike.storage.storage import Storage
 
@@ -66,8 +67,21 @@ def cache_metrics(cache: SharedCache) -> Iterable[Metric]:
     yield from _fields(cache.counters, "promlike_cache_", "Counted by the second-level cache.")
 
 
+def shared_runs_metrics(shared: SharedRuns) -> Iterable[Metric]:
+    """Totals of the second level of the result cache; its hit ratio is that of its steps to all steps of range queries."""
+    counters = shared.counters
+    reads = CounterMetricFamily("promlike_result_cache_shared_reads", "Answers asked of Redis, by what was found.", labels=["found"])
+    for found in ("useful", "useless", "absent", "invalid"):
+        reads.add_metric([found], getattr(counters, found))
+    yield reads
+    writes = CounterMetricFamily("promlike_result_cache_shared_writes", "Answers for Redis, by what became of them.", labels=["result"])
+    for result in ("written", "too_large", "dropped"):
+        writes.add_metric([result], getattr(counters, result))
+    yield writes
+
+
 def result_cache_metrics(cache: ResultCache) -> Iterable[Metric]:
-    """Totals of the result cache of range queries; its hit ratio is that of the last two of the steps."""
+    """Totals of the result cache of range queries; its hit ratio is that of hit steps to steps."""
     counters = cache.counters
     queries = CounterMetricFamily("promlike_result_cache_queries", "Range queries by what the cache had of them.", labels=["found"])
     for found in ("whole", "partial", "missed", "uncacheable", "bypassed"):
@@ -75,6 +89,7 @@ def result_cache_metrics(cache: ResultCache) -> Iterable[Metric]:
     yield queries
     yield CounterMetricFamily("promlike_result_cache_steps", "Steps of range queries.", value=counters.steps)
     yield CounterMetricFamily("promlike_result_cache_hit_steps", "Steps that came from the cache.", value=counters.cached_steps)
+    yield CounterMetricFamily("promlike_result_cache_shared_hit_steps", "Steps that came from Redis.", value=counters.shared_steps)
     yield CounterMetricFamily("promlike_result_cache_evictions", "Answers that had to make room.", value=counters.evicted)
     yield CounterMetricFamily("promlike_result_cache_invalidations", "Answers that changed samples cut short.", value=counters.invalidated)
     yield GaugeMetricFamily("promlike_result_cache_entries", "Answers kept.", value=len(cache))

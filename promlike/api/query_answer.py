@@ -89,7 +89,13 @@ def _stats(stats: QueryStats, times_ms: Sequence[int], *, per_step: bool) -> dic
         | {"totalQueryableSamples": stats.total_samples}
         | ({"samplesReadPerStep": read} if (read := steps(stats.read_per_step)) else {})
         | {"samplesRead": stats.samples_read, "peakSamples": stats.peak_samples},
-        "resultCache": {"steps": stats.steps, "cachedSteps": stats.cached_steps, "hitRatio": _number(stats.cached_steps / stats.steps)},
+        "resultCache": {
+            "steps": stats.steps,
+            "cachedSteps": stats.cached_steps,
+            "hitRatio": _number(stats.cached_steps / stats.steps),
+            "sharedSteps": stats.shared_steps,
+            "sharedHitRatio": _number(stats.shared_steps / stats.steps),
+        },
     }
 
 

@@ -68,8 +68,8 @@ Value = Matrix | Vector | Scalar | String
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryStats:
     """`stats=all`: seconds spent in each phase; samples looked at in all, a sample once for every step that looks at it, held at the peak,
-    and read, each sample once; both by step; at how many steps the query was evaluated, and how many of them came from the cache, for
-    which nothing was read.
+    and read, each sample once; both by step; at how many steps the query was evaluated, how many of them came from the cache, for which
+    nothing was read, and of these from the one that daemons share.
     """
 
     parse_seconds: float
@@ -83,6 +83,7 @@ class QueryStats:
     read_per_step: tuple[int, ...] = ()
     steps: int = 1
     cached_steps: int = 0
+    shared_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ from promlike.errors import StorageConflict, StorageError
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.storage.counters import StorageCounters
+from promlike.storage.flush_changes import ChangeCollector
 from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.head_snapshot import HeadSnapshot
@@ -48,6 +49,7 @@ class _Attempt:
     gone: Int32
     position: WalPosition
     marks: MarkCollector
+    changes: ChangeCollector
 
 
 class Flusher:
@@ -176,16 +178,20 @@ class Flusher:
             exemplars=ingest.exemplars.begin(),
             position=self._wal.applied,
             marks=MarkCollector(self._tiers.marking),
+            changes=ChangeCollector(ingest.metric_spans, self.complete_ms),
         )
+        attempt.changes.deleted(attempt.deletions)
+        ingest.unflushed.begun()
         ingest.unstored, ingest.unstored_metadata = [], {}
         return attempt
 
     async def _write(self, attempt: _Attempt) -> int:
         """Hand an attempt to the store and settle it; how many samples it had."""
-        chunks = _Chunks(self._head, attempt.snapshot, attempt.marks)
+        chunks = _Chunks(self._head, attempt)
         try:
             late = await asyncio.to_thread(attempt.snapshot.late)
             attempt.marks.late(late)
+            attempt.changes.late(late)
             await self._store.write(
                 FlushBatch(
                     new_series=_NewSeries(self._ingest, attempt.series),
@@ -199,6 +205,7 @@ class Flusher:
                     gone=attempt.gone,
                     exemplars=attempt.exemplars,
                     marks=attempt.marks.marks,
+                    changes=attempt.changes.changes,
                 )
             )
         except BaseException:
@@ -219,6 +226,7 @@ class Flusher:
         else:
             self._head.not_flushed()
             self._ingest.exemplars.not_flushed()
+            self._ingest.unflushed.failed()
             self._ingest.unstored = attempt.series + self._ingest.unstored
             self._ingest.unstored_metadata = attempt.metadata | self._ingest.unstored_metadata
 
@@ -228,6 +236,7 @@ class Flusher:
         self._head.flushed(attempt.snapshot)
         self._tombstones.stored(attempt.deletions, attempt.gone)
         self._ingest.exemplars.flushed()
+        self._ingest.unflushed.flushed()
         self.stored = attempt.position
 
     async def _collect(self) -> None:
@@ -264,10 +273,11 @@ class _NewSeries(Iterable[SeriesRecord]):
 class _Chunks:
     """The new samples of a snapshot, gathered piece by piece while a store consumes them in its thread."""
 
-    def __init__(self, head: Head, snapshot: HeadSnapshot, marks: MarkCollector) -> None:
+    def __init__(self, head: Head, attempt: _Attempt) -> None:
         self._head = head
-        self._snapshot = snapshot
-        self._marks = marks
+        self._snapshot = attempt.snapshot
+        self._marks = attempt.marks
+        self._changes = attempt.changes
         self.samples = 0
 
     def __iter__(self) -> Iterator[SampleChunk]:
@@ -279,4 +289,5 @@ class _Chunks:
             samples: SampleBlock = self._head.reader.read(part, snapshot.flushed_ms[part], snapshot.upto_ms[part]).samples
             self.samples += len(samples.ts_ms)
             self._marks.chunk(part, samples)
+            self._changes.chunk(part, samples)
             yield SampleChunk(refs=part, samples=samples)

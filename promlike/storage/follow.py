@@ -30,6 +30,8 @@ class Follower:
         self._head = head
         self._flusher = flusher
         self._changes = changes
+        self.is_behind = False
+        """Is news being entered, or could it not be?"""
 
     async def run(self) -> None:
         """Follow until cancelled; a store that is away is asked again next time."""
@@ -43,13 +45,15 @@ class Follower:
     async def follow(self) -> None:
         """Learn what others have stored since the last time. Raises StorageError."""
         async with self._flusher.paused():
+            # Until all is entered, what the store says of how much is known here holds for the store alone.
+            self.is_behind = True
             news = await self._store.load_news()
-            if news is None:
-                return
-            for portion in news.series:
-                await self.adopt(portion)
-            self._head.widen_stored(news.refs, news.min_time_ms, news.max_time_ms)
-            self._tell(news.refs, news.min_time_ms, news.max_time_ms)
+            if news is not None:
+                for portion in news.series:
+                    await self.adopt(portion)
+                self._head.widen_stored(news.refs, news.min_time_ms, news.max_time_ms)
+                self._tell(news.refs, news.min_time_ms, news.max_time_ms, news.changed_ms)
+            self.is_behind = False
 
     async def adopt(self, series: StoredSeries) -> None:
         """Give series of other writers refs. Nothing is flushed meanwhile."""
@@ -63,7 +67,8 @@ class Follower:
             self._tell(refs[filled], portion.min_time_ms[filled], portion.max_time_ms[filled])
             await asyncio.sleep(0)
 
-    def _tell(self, refs: Int32, from_ms: Int64, to_ms: Int64) -> None:
-        """Where among the stored times the new samples are is not known."""
+    def _tell(self, refs: Int32, from_ms: Int64, to_ms: Int64, changed_ms: tuple[int, int] | None = None) -> None:
+        """Without `changed_ms`, where among the stored times the new samples are is not known."""
         if len(refs):
-            self._changes.stored_elsewhere(refs, int(from_ms.min()) - 1, int(to_ms.max()))
+            start_ms, end_ms = (int(from_ms.min()) - 1, int(to_ms.max())) if changed_ms is None else changed_ms
+            self._changes.stored_elsewhere(refs, start_ms, end_ms)

@@ -269,6 +269,14 @@ class SeriesIndex:
         """The values that the series of `refs int32[S]` give a label, sorted."""
         return sorted(self.symbols.text(symbol) for symbol in np.unique(self.column(name, refs)).tolist() if symbol)
 
+    def metric_spans(self, refs: Int32, first_ms: Int64, last_ms: Int64) -> list[tuple[str, int, int]]:
+        """The metric names of the series of `refs int32[S]`, each once, with the least and the greatest of their times, int64[S]."""
+        symbols, rows = np.unique(self.column(METRIC_NAME, refs), return_inverse=True)
+        first, last = np.full(len(symbols), 2**62, np.int64), np.full(len(symbols), -(2**62), np.int64)
+        np.minimum.at(first, rows, first_ms)
+        np.maximum.at(last, rows, last_ms)
+        return list(zip(map(self.symbols.text, symbols.tolist()), first.tolist(), last.tolist(), strict=True))
+
     def metrics_of(self, refs: Int32) -> list[str]:
         """The metric names of the series of `refs int32[S]`, each once; "" for series without one."""
         return [self.symbols.text(symbol) for symbol in np.unique(self.column(METRIC_NAME, refs)).tolist()]

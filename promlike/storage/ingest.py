@@ -23,6 +23,7 @@ from promlike.storage.index import SeriesIndex
 from promlike.storage.keep import Keep
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import AppendResult, Metadata, SeriesRecord
+from promlike.storage.unflushed import Unflushed
 from promlike.storage.wal import WalCommitter
 from promlike.storage.wal_records import encode_exemplars, encode_metadata, encode_samples, encode_series
 
@@ -73,6 +74,7 @@ class Ingest:
         """Refs of series that the store has not been given; their labels, ten times as large, stand in the index."""
         self.metadata: dict[str, Metadata] = {}
         self.unstored_metadata: dict[str, Metadata] = {}
+        self.unflushed = Unflushed()
         self.exemplars = ExemplarBuffer(options.max_exemplars)
         self.last_exemplar_ms = 0
         self.pressure = asyncio.Event()
@@ -188,6 +190,10 @@ class Ingest:
             self._refusing = False
             log.info("samples are taken again")
 
+    def metric_spans(self, refs: Int32, first_ms: Int64, last_ms: Int64) -> list[tuple[str, int, int]]:
+        """See `SeriesIndex.metric_spans`."""
+        return self._index.metric_spans(refs, first_ms, last_ms)
+
     def in_flight(self) -> Int32:
         """Refs (int32[N], some twice) of samples on their way through the WAL, so that the head does not know of them yet."""
         return np.concatenate([np.empty(0, np.int32), *self._in_flight.values()])
@@ -208,6 +214,8 @@ class Ingest:
         counters.samples_overwritten += result.overwritten
         if self._head.unflushed >= self._options.flush_max_samples or self._wal.is_half_full:
             self.pressure.set()
+        if len(ts_ms):
+            self.unflushed.appended(int(ts_ms.min()))
         self._changes.appended(refs, ts_ms)
         return result
 

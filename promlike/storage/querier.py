@@ -10,6 +10,7 @@ import numpy as np
 
 from promlike.errors import StorageUnavailable, StoreAway, TooManySamples
 from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
+from promlike.model.flushes import FlushNews
 from promlike.model.frame import SymbolScope
 from promlike.model.threads import worker_pool
 from promlike.model.tiers import TierBlock
@@ -216,9 +217,9 @@ class Querier:
         needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto))
         return needed, int(upto[needed].max()) if len(needed) else start_ms
 
-    async def foreign_changes(self) -> int:
-        """See `Store.foreign_changes`."""
-        return await self._patience.ask(self._store.foreign_changes)
+    async def flushes(self, after: int) -> FlushNews:
+        """See `Store.load_flushes`."""
+        return await self._patience.ask(lambda: self._store.load_flushes(after))
 
     async def _ask(self, question: Callable[[Int32, int, int], Coroutine[Any, Any, T]], part: _Part) -> T:
         """Put a question about a part to the store, which may be away."""

@@ -12,6 +12,7 @@ from promlike.errors import NotReady, StorageError, StoreAway
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.clock import wall_clock_ms
 from promlike.model.exemplars import Exemplars
+from promlike.model.flushes import FlushNews, StoreView
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
@@ -331,9 +332,21 @@ class Storage:
         """The metric names of the series of `refs int32[S]`, each once; "" for series without one."""
         return self._index.metrics_of(refs)
 
-    async def foreign_changes(self) -> int:
-        """See `Store.foreign_changes`."""
-        return await self._querier.foreign_changes()
+    async def flushes(self, after: int) -> FlushNews:
+        """See `Store.load_flushes`."""
+        return await self._querier.flushes(after)
+
+    @property
+    def database(self) -> str:
+        """See `Store.database`."""
+        return self._store.database
+
+    @property
+    def view(self) -> StoreView | None:
+        """How far what is seen here is what the store has; None when that cannot be said."""
+        if self._follower.is_behind or self._tombstones.current:
+            return None
+        return StoreView(flush=self._store.followed, unflushed_from_ms=self._ingest.unflushed.from_ms)
 
     @property
     def oldest_ms(self) -> int:

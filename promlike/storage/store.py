@@ -14,6 +14,7 @@ import numpy as np
 
 from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock, Samples, StepGrid
 from promlike.model.exemplars import Exemplars
+from promlike.model.flushes import ANYTHING, FlushNews, StoredChange
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
@@ -254,12 +255,15 @@ class StoredSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredNews:
-    """What other writers stored: series that have no ref here yet; first and last times of those that have (refs int32[S], int64[S])."""
+    """What other writers stored: series that have no ref here yet; first and last times of those that have (refs int32[S], int64[S]), of
+    which only times in `changed_ms`, (start_ms, end_ms], are news, if that is known.
+    """
 
     series: Sequence[StoredSeries]
     refs: Int32
     min_time_ms: Int64
     max_time_ms: Int64
+    changed_ms: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,8 +302,8 @@ class FlushBatch:
     iterable is consumed, so that a large flush never stands in memory as a whole: consume it once, in a worker thread. `new_series` are
     series the store has not seen (or has dropped), each once, made while they are consumed as well. The `late_*` columns hold samples at or
     before times already stored (int32[N], int64[N], float64[N], sorted by ref, time, no time twice): each replaces what is stored at the
-    same (series, time). `exemplars` may hold some that are stored already: they are stored once. `marks()`, to be called once the chunks
-    are consumed, tells which rows of tiers all these make wrong.
+    same (series, time). `exemplars` may hold some that are stored already: they are stored once. `marks()` and `changes()`, to be called
+    once the chunks are consumed, tell which rows of tiers all these make wrong, and what they change for those who keep answers.
     """
 
     new_series: Iterable[SeriesRecord]
@@ -313,6 +317,7 @@ class FlushBatch:
     gone: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     exemplars: Exemplars = field(default_factory=Exemplars.empty)
     marks: Callable[[], Marks] = Marks.none
+    changes: Callable[[], Sequence[StoredChange]] = lambda: (ANYTHING,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -459,6 +464,20 @@ class Store(Protocol):
 
     async def days(self) -> Sequence[StoredDay]:
         """The days that have samples, in their order."""
+        ...
+
+    @property
+    def database(self) -> str:
+        """What tells the data of this store from that of any other."""
+        ...
+
+    @property
+    def followed(self) -> int:
+        """The number of a flush after which everything is known here: from `load_series`, own writes and `load_news`."""
+        ...
+
+    async def load_flushes(self, after: int) -> FlushNews:
+        """What the flushes, of whatever writer, changed that came after one. Those of at least a day are known."""
         ...
 
     async def foreign_changes(self) -> int:

@@ -25,6 +25,7 @@ from promlike.model.clock import wall_clock_ms
 from promlike.model.labels import labels
 from promlike.promql.cached.cache import ResultCache
 from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.ranges import CachedRanges
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
@@ -117,7 +118,8 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
                 ChangeLog(),
                 pool,
                 oldest_ms=lambda: storage.oldest_ms,
-                foreign_changes=storage.foreign_changes,
+                history=StoreHistory(),
+                flushes=storage.flushes,
                 now_ms=wall_clock_ms,
             ),
             storage=storage,

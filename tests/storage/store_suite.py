@@ -12,6 +12,7 @@ import pytest
 from promlike.errors import StorageError
 from promlike.model.blocks import STALE_NAN, SampleBlock
 from promlike.model.exemplars import Exemplars, label_text
+from promlike.model.flushes import StoredChange
 from promlike.model.labels import Labels, labels
 from promlike.model.tiers import ALL_COLUMNS, RESOLUTIONS_MS, TierColumn
 from promlike.storage.roll_up import roll_up
@@ -569,6 +570,40 @@ class StoreSuite:
         assert [row[0] for row in await rows(store, FIVE_MS, 0)] == [new]
         assert [row[0] for row in await rows(store, HOUR_MS, 0)] == [old, new]
 
+    async def test_flushes_tell_what_they_changed(self, stores: Stores) -> None:
+        store = await stores()
+        first = await store.load_flushes(0)
+        assert (first.last, first.records) == (store.followed, ())
+        change = StoredChange(metric="it's \0 \u20ac", start_ms=-5, end_ms=START_MS)
+        await store.write(replace(batch({0: [(START_MS, 1.0)]}, series=records("a")), changes=lambda: (change,)))
+        await store.write(replace(batch({0: [(START_MS + 1, 1.0)]}, position=(1, 16)), changes=lambda: ()))
+        news = await store.load_flushes(first.last)
+        assert [(each.number, each.own, each.changes) for each in news.records] == [
+            (first.last + 1, True, (change,)),
+            (first.last + 2, True, ()),
+        ]
+        assert store.followed == news.last == first.last + 2
+        assert len({each.token for each in news.records}) == 2
+        assert (await store.load_flushes(news.last)).records == ()
+        await store.delete_before(START_MS + 1)
+        (deleted,) = (await store.load_flushes(news.last)).records
+        assert [(each.metric, each.end_ms) for each in deleted.changes] == [(None, START_MS)]
+        assert [(each.metric, each.end_ms) for each in (await store.load_flushes(news.last)).disputes] == [(None, START_MS)]
+        again = await stores()
+        assert (await again.load_flushes(first.last)).records == (*news.records, deleted)
+        assert again.database == store.database != ""
+        await loaded(again)
+        assert again.followed == deleted.number
+
+    async def test_deletions_of_retention_are_told_as_changes_and_as_disputes(self, stores: Stores) -> None:
+        store = await stores()
+        await store.write(batch({0: [(START_MS, 1.0)]}, series=records("a")))
+        before = store.followed
+        await store.delete_samples([deletion([0], -DAY_MS, START_MS)])
+        news = await store.load_flushes(before)
+        assert news.records[-1].changes[0].end_ms == START_MS
+        assert max(each.end_ms for each in news.disputes) == START_MS
+
     async def test_closing_twice_is_once(self, stores: Stores) -> None:
         store = await stores()
         await store.close()
@@ -577,4 +612,4 @@ class StoreSuite:
             await loaded(store)
 
 
-__all__ = ["StoreSuite", "Stores", "batch", "loaded", "read", "records", "unpacked", "up"]
+__all__ = ["StoreSuite", "Stores", "batch", "deletion", "loaded", "read", "records", "unpacked", "up"]

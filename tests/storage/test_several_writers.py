@@ -13,13 +13,15 @@ import pytest
 
 from promlike.cache.redis import RedisCache
 from promlike.errors import StorageConflict, StorageError
+from promlike.model.flushes import StoredChange
 from promlike.storage.store import FlushBatch, SeriesRecord, WalPosition
+from promlike.storage.timescale import flushes
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.timescale.store import TimescaleStore
 from promlike.storage.writer_id import read_writer_id
 from tests.cache.redis_server import redis_server
-from tests.storage.store_suite import START_MS, batch, loaded, read, unpacked, up
+from tests.storage.store_suite import START_MS, batch, deletion, loaded, read, unpacked, up
 
 Writers = Callable[[str], Awaitable[TimescaleStore]]
 """Opens the store of the daemon of that name; the fixture closes it."""
@@ -191,6 +193,48 @@ async def test_of_equal_times_the_last_write_stands(writers: Writers, database: 
     connection = await asyncpg.connect(database)
     assert await connection.fetchval("SELECT count(*) FROM promlike.samples") == len(expected)
     await connection.close()
+
+
+async def test_where_writers_may_see_different_samples_is_told_to_all(writers: Writers) -> None:
+    first, second = await writers("first"), await writers("second")
+    await first.write(batch({0: [(START_MS + k, 1.0) for k in range(4)]}, series=series((0, "a"))))
+    await first.write(batch(late={0: [(START_MS, 2.0)]}, position=(1, 16)))
+    assert (await second.load_flushes(0)).disputes == ()  # there is nobody else who could have something in memory
+    # The same value twice, or a time that nobody has, is nothing to dispute.
+    await second.write(batch({2: [(START_MS + k, 1.0) for k in (1, 9)]}, series=series((2, "a"))))
+    assert (await second.load_flushes(0)).disputes == ()
+    await second.write(batch(late={2: [(START_MS + 1, -0.0), (START_MS + 2, 1.0), (START_MS + 3, 5.0)]}, position=(1, 16)))
+    dispute = StoredChange(metric="up", start_ms=START_MS, end_ms=START_MS + 3)
+    assert (await first.load_flushes(0)).disputes == (dispute,)
+    last = (await first.load_flushes(0)).last
+    await first.write(batch(deletions=[deletion([0], START_MS + 5, START_MS + 9)], position=(1, 24)))
+    news = await second.load_flushes(last)
+    assert news.disputes == (StoredChange(metric="up", start_ms=START_MS + 5, end_ms=START_MS + 9),)
+    assert [(each.number, each.own) for each in news.records] == [(last + 1, False)]
+    # What retention deletes takes the disputes of its times with it.
+    await first.delete_before(START_MS + 4)
+    assert [(each.metric, each.end_ms) for each in (await second.load_flushes(0)).disputes] == [("up", START_MS + 9), (None, START_MS + 3)]
+
+
+async def test_of_too_many_disputes_one_is_kept_that_covers_them(writers: Writers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flushes, "MOST_DISPUTES", 3)
+    first, second = await writers("first"), await writers("second")
+    await second.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "a"))))
+    await first.write(batch({0: [(START_MS + k, 1.0) for k in range(9)]}, series=series((0, "a"))))
+    for k in range(4):
+        gone = deletion([0], START_MS + 2 * k, START_MS + 2 * k + 1)
+        await first.write(batch(deletions=[gone], position=(1, 16 + k)))
+    assert (await second.load_flushes(0)).disputes == (StoredChange(metric=None, start_ms=START_MS, end_ms=START_MS + 7),)
+
+
+async def test_a_flush_of_a_writer_that_tells_nothing_leaves_a_gap(writers: Writers, database: str) -> None:
+    first, second = await writers("first"), await writers("second")
+    await first.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "a"))))
+    connection = await asyncpg.connect(database)
+    await connection.execute("UPDATE promlike.database_state SET last_flush = last_flush + 1")
+    await connection.close()
+    news = await second.load_flushes(0)
+    assert [each.number for each in news.records] == list(range(1, news.last))
 
 
 async def test_a_series_is_dropped_when_its_last_writer_drops_it(writers: Writers) -> None:

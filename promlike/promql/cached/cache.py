@@ -12,7 +12,7 @@ LARGEST_SHARE = 4
 @dataclass(slots=True, kw_only=True)
 class ResultCacheCounters:
     """Totals since the start. Queries are `whole`, `partial` or `missed` by what the cache had of them, `uncacheable`, or `bypassed` when
-    the request said so.
+    the request said so. `shared_steps` are those of the cached ones that came from the cache that daemons share.
     """
 
     whole: int = 0
@@ -22,6 +22,7 @@ class ResultCacheCounters:
     bypassed: int = 0
     steps: int = 0
     cached_steps: int = 0
+    shared_steps: int = 0
     evicted: int = 0
     invalidated: int = 0
 
@@ -37,6 +38,10 @@ class ResultCache:
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    def known(self) -> list[RunKey]:
+        """Of everything that is kept."""
+        return list(self._runs)
 
     def get(self, key: RunKey) -> Run | None:
         run = self._runs.get(key)

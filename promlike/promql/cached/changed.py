@@ -34,13 +34,19 @@ class ChangeLog:
         self._of_metric: dict[str, deque[Change]] = {}
         self._of_all: deque[Change] = deque()
         self._of_others: deque[Change] = deque()
+        """Of any metric, and of those that are not told apart."""
 
-    def changed(self, metrics: Iterable[str], start_ms: int, end_ms: int) -> None:
-        """Samples of these metrics with times in (start_ms, end_ms] came, went, or got other values."""
-        self.number += 1
+    def changed(self, metrics: Iterable[str] | None, start_ms: int, end_ms: int, number: int | None = None) -> None:
+        """Samples of these metrics (None: of any) with times in (start_ms, end_ms] came, went, or got other values.
+
+        Changes get rising numbers, unless they have some: those must not fall.
+        """
+        self.number = self.number + 1 if number is None else number
         change = Change(number=self.number, start_ms=start_ms, end_ms=end_ms)
         _remember(self._of_all, change)
-        for metric in metrics:
+        if metrics is None:
+            _remember(self._of_others, change)
+        for metric in metrics or ():
             known = self._of_metric.get(metric)
             if known is None and len(self._of_metric) >= MOST_METRICS:
                 known = self._of_others
@@ -48,12 +54,10 @@ class ChangeLog:
                 known = self._of_metric[metric] = deque()
             _remember(known, change)
 
-    def all_changed(self) -> None:
+    def all_changed(self, number: int | None = None) -> None:
         """Anything may have changed."""
-        self.number += 1
         self._of_metric.clear()
-        everything = Change(number=self.number, start_ms=-(2**62), end_ms=2**62)
-        self._of_all, self._of_others = deque([everything]), deque([everything])
+        self.changed(None, -(2**62), 2**62, number)
 
     def since(self, number: int, metric: str | None) -> Iterator[Change]:
         """The changes after the one of this number that may have touched a metric (None: any)."""

@@ -3,20 +3,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
 from promlike.errors import StorageError
 from promlike.model.blocks import StepGrid
+from promlike.model.flushes import FlushNews
 from promlike.model.frame import SymbolScope
 from promlike.promql import ast
 from promlike.promql.cached.cache import ResultCache
 from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.history import StoreHistory
+from promlike.promql.cached.planned import Planned, touched
 from promlike.promql.cached.points import Points, joined
-from promlike.promql.cached.reach import Reach, reaches
-from promlike.promql.cached.run import Run, RunKey, touched_steps
+from promlike.promql.cached.reach import reaches
+from promlike.promql.cached.run import Run, RunKey
+from promlike.promql.cached.shared import SharedRuns
 from promlike.promql.cached.steady import is_steady
 from promlike.promql.context import QueryWindow
 from promlike.promql.engine import PARSED_AT_ONCE, Engine
@@ -44,38 +48,12 @@ JOINED_AT_ONCE = 50_000
 """Answers of more points are put together in a worker thread."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """A query that may be cached. `number` and `settled_ms`: the newest change, and until when samples are settled, as it began."""
-
-    text: str
-    key: RunKey
-    grid: StepGrid
-    reaches: frozenset[Reach]
-    number: int
-    settled_ms: int
-    deadline: Deadline | None
-    lookback_ms: int | None
-    with_stats: bool
-
-    def last_settled_ms(self) -> int:
-        """The time after which no step may be kept."""
-        if any(reach.pinned and reach.ahead_ms > self.settled_ms for reach in self.reaches):
-            return -(2**62)
-        return self.settled_ms - max((reach.ahead_ms for reach in self.reaches if not reach.pinned), default=0)
-
-    def first_seen_ms(self, oldest_ms: int) -> int:
-        """The time before which steps look for samples older than what may be seen."""
-        if any(reach.pinned and -reach.back_ms < oldest_ms for reach in self.reaches):
-            return 2**62
-        return oldest_ms + max((reach.back_ms for reach in self.reaches if not reach.pinned), default=0)
-
-
 class CachedRanges:
     """Answers range queries as the engine does, bit for bit, but for statistics. Everything runs on the event loop's thread.
 
-    `log` must be told of every change of samples older than SETTLED_MS once it can be read, `foreign_changes()` gives another number when
-    others than this process changed samples, and `oldest_ms()` is the time before which retention lets nothing be seen.
+    `log` must be told of every change of samples older than SETTLED_MS once it can be read, `flushes(after)` tells what flushes changed
+    after the one of this number, those of others among them, and `oldest_ms()` is the time before which retention lets nothing be seen.
+    `shared`: the second level of the cache, which goes by the same `history`.
     """
 
     def __init__(
@@ -87,8 +65,10 @@ class CachedRanges:
         pool: ThreadPoolExecutor,
         *,
         oldest_ms: Callable[[], int],
-        foreign_changes: Callable[[], Awaitable[int]],
+        history: StoreHistory,
+        flushes: Callable[[int], Awaitable[FlushNews]],
         now_ms: Callable[[], int],
+        shared: SharedRuns | None = None,
     ) -> None:
         self._engine = engine
         self._options = options
@@ -96,9 +76,10 @@ class CachedRanges:
         self._log = log
         self._pool = pool
         self._oldest_ms = oldest_ms
-        self._foreign_changes = foreign_changes
-        self._foreign = -1
+        self._history = history
+        self._flushes = flushes
         self._now_ms = now_ms
+        self._shared = shared
 
     async def range(
         self,
@@ -132,9 +113,13 @@ class CachedRanges:
                 with_stats=with_stats,
                 resolution_ms=resolution_ms,
             )
-        run = self._valid(plan)
+        run, shared = self._valid(plan), None
+        if self._shared is not None and plan.lacks(_span(run)) * LEAST_SHARE > grid.count:
+            shared = await self._shared.find(plan)
+            if shared is not None and plan.lacks(_span(shared)) < plan.lacks(_span(run)):
+                run = shared
         found = None if run is None else run.cut(grid.start_ms, grid.end_ms)
-        result = None if found is None else await self._around(source, plan, found)
+        result = None if found is None else await self._around(source, plan, found, from_shared=run is shared)
         if result is None:
             counters.missed += 1
             result = await self._part(source, plan, grid)
@@ -142,19 +127,21 @@ class CachedRanges:
             counters.partial += result.stats.cached_steps < grid.count
             counters.whole += result.stats.cached_steps == grid.count
             counters.cached_steps += result.stats.cached_steps
+            counters.shared_steps += result.stats.shared_steps
         if result.stats.cached_steps < grid.count:
             await self._keep(plan, run, result)
+        elif run is shared and run is not None:
+            self._cache.put(plan.key, run)
         return result
 
     async def _knows_others(self) -> bool:
         """Note what others changed. False when that cannot be found out, so that nothing that is kept can be trusted."""
+        after = self._history.last
         try:
-            foreign = await self._foreign_changes()
+            news = await self._flushes(after)
         except StorageError:
             return False
-        if foreign != self._foreign:
-            self._foreign = foreign
-            self._log.all_changed()
+        self._history.learn(news, after, self._log)
         return True
 
     def _plan(
@@ -165,7 +152,7 @@ class CachedRanges:
         lookback_ms: int | None,
         with_stats: bool,
         resolution_ms: int | None,
-    ) -> _Plan | None:
+    ) -> Planned | None:
         """None when the query may not be cached."""
         if len(query) > PARSED_AT_ONCE:
             return None
@@ -179,7 +166,7 @@ class CachedRanges:
             subquery_step_ms=self._options.default_subquery_step_ms,
             resolution_ms=resolution_ms,
         )
-        plan = _Plan(
+        plan = Planned(
             text=query,
             key=RunKey(
                 text=format_expr(expr),
@@ -199,26 +186,20 @@ class CachedRanges:
         )
         return None if self._may_read_tiers(expr, timing, plan) else plan
 
-    def _may_read_tiers(self, expr: ast.Expr, timing: Timing, plan: _Plan) -> bool:
+    def _may_read_tiers(self, expr: ast.Expr, timing: Timing, plan: Planned) -> bool:
         """May the range as a whole decide what is read? Rollup tiers are chosen where they fit all of it, or where samples are gone."""
         if plan.grid.start_ms < plan.first_seen_ms(self._oldest_ms()):
             return True
         requests = plan_requests(expr, Shape(expr), plan.grid, timing)
         return any(option.forced or option.fit is not Fit.ROUGH for request in requests for option in request.tiers)
 
-    def _valid(self, plan: _Plan) -> Run | None:
+    def _valid(self, plan: Planned) -> Run | None:
         """What is kept for a query and still holds."""
         run = self._cache.get(plan.key)
         if run is None:
             return None
         if run.number != plan.number:
-            touched = [
-                interval
-                for reach in plan.reaches
-                for change in self._log.since(run.number, reach.metric)
-                if (interval := touched_steps(reach, change)) is not None
-            ]
-            known, run = run, run.without(touched, plan.number)
+            known, run = run, run.without(touched(plan.reaches, self._log, run.number), plan.number)
             self._cache.counters.invalidated += run is None or run.points is not known.points
             if run is None:
                 self._cache.drop(plan.key)
@@ -226,7 +207,7 @@ class CachedRanges:
             self._cache.put(plan.key, run)
         return run
 
-    async def _around(self, source: Queryable, plan: _Plan, found: Run) -> QueryResult | None:
+    async def _around(self, source: Queryable, plan: Planned, found: Run, *, from_shared: bool) -> QueryResult | None:
         """The answer from what was found and what is evaluated before and after it; None when they may not be put together."""
         grid, step = plan.grid, plan.grid.step_ms
         before = StepGrid(start_ms=grid.start_ms, step_ms=step, count=(found.first_ms - grid.start_ms) // step)
@@ -256,9 +237,10 @@ class CachedRanges:
         lease = self._engine.memory.lease(points * SAMPLE_TEXT_BYTES)
         matrix = await self._in_thread(partial(joined, parts, SymbolScope()), points)
         stats = _added([result.stats for result in results.values()], grid.count, counts, read, plan, perf_counter() - started)
+        stats = replace(stats, shared_steps=stats.cached_steps if from_shared else 0)
         return QueryResult(value=matrix, warnings=(), infos=(), stats=stats, lease=lease)
 
-    async def _part(self, source: Queryable, plan: _Plan, grid: StepGrid) -> QueryResult:
+    async def _part(self, source: Queryable, plan: Planned, grid: StepGrid) -> QueryResult:
         return await self._engine.range(
             source,
             plan.text,
@@ -269,7 +251,7 @@ class CachedRanges:
             resolution_ms=plan.key.resolution_ms,
         )
 
-    async def _keep(self, plan: _Plan, run: Run | None, result: QueryResult) -> None:
+    async def _keep(self, plan: Planned, run: Run | None, result: QueryResult) -> None:
         """Remember an answer, without its young steps, together with what is kept from before it."""
         if not _may_be_joined(result) or not isinstance(result.value, Matrix):
             return
@@ -287,7 +269,10 @@ class CachedRanges:
             span_ms=grid.end_ms - grid.start_ms,
         ).cut(grid.start_ms, last_ms)
         if fresh is not None:
-            self._cache.put(plan.key, fresh if run is None else await self._extended(run, fresh))
+            whole = fresh if run is None else await self._extended(run, fresh)
+            self._cache.put(plan.key, whole)
+            if self._shared is not None:
+                self._shared.offer(plan, whole)
 
     async def _extended(self, run: Run, fresh: Run) -> Run:
         """A fresh run with what is known of the steps right before and after it, no more than the longest query asks for."""
@@ -319,6 +304,10 @@ class CachedRanges:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
 
+def _span(run: Run | None) -> tuple[int, int] | None:
+    return None if run is None else (run.first_ms, run.last_ms)
+
+
 def _may_be_joined(result: QueryResult) -> bool:
     """Annotations do not tell the steps they are of."""
     return result.repeatable and not result.warnings and not result.infos
@@ -331,7 +320,7 @@ def _points(result: QueryResult) -> Points:
 
 
 def _added(
-    parts: Sequence[QueryStats], steps: int, counts: tuple[int, ...], read: tuple[int, ...], plan: _Plan, seconds: float
+    parts: Sequence[QueryStats], steps: int, counts: tuple[int, ...], read: tuple[int, ...], plan: Planned, seconds: float
 ) -> QueryStats:
     """The statistics of the parts, and of putting them together, as those of one query."""
     return QueryStats(

@@ -7,7 +7,7 @@ import duckdb
 
 from promlike.errors import StorageError
 from promlike.storage.duckdb import macros, views
-from promlike.storage.duckdb.schema import EXEMPLARS, FIRST_TABLES, ROLLUP_TABLES
+from promlike.storage.duckdb.schema import EXEMPLARS, FIRST_TABLES, FLUSHES, ROLLUP_TABLES
 
 _VERSION = "SELECT value FROM state WHERE key = 'schema_version'"
 
@@ -27,6 +27,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=3, name="macros for people", statements=macros.STATEMENTS),
     Migration(version=4, name="exemplars", statements=EXEMPLARS),
     Migration(version=5, name="rollup tiers", statements=ROLLUP_TABLES),
+    Migration(version=6, name="what flushes changed", statements=FLUSHES),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

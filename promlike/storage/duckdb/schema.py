@@ -16,6 +16,12 @@ FIRST_TABLES = (
 The view `sample`, for people, shows UTC.
 """
 
+FLUSHES = (
+    "CREATE TABLE flushes (number BIGINT NOT NULL, token BIGINT NOT NULL, noted_at BIGINT NOT NULL, changes VARCHAR NOT NULL)",
+    "INSERT INTO state VALUES ('database', (hash(gen_random_uuid()) >> 1)::BIGINT), ('flush', 0), ('deleted_before', -(1::BIGINT << 62))",
+)
+"""What each flush changed; Unix times in milliseconds. `deleted_before`: up to where retention has deleted samples."""
+
 EXEMPLARS = (
     "CREATE TABLE exemplars (series_id INTEGER NOT NULL, ts BIGINT NOT NULL, value DOUBLE, labels JSON NOT NULL)",
     """

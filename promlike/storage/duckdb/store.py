@@ -18,11 +18,13 @@ import duckdb
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
+from promlike.model.flushes import FOREVER_MS, FlushNews
 from promlike.model.tiers import TierColumn
 from promlike.storage.duckdb import tiers, views, write
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.exemplars import read_exemplars, write_exemplars
 from promlike.storage.duckdb.files import copy_database, make_database
+from promlike.storage.duckdb.flushes import load_flushes, load_number, note_deleted_before, note_flush
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_days, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
@@ -52,6 +54,7 @@ class DuckDBStore:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._broken = False
         self._closed = False
+        self._name = self._flush = 0
         self._books = LabelBooks()
         self._views_compared = self._views_full = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duckdb-write")
@@ -96,7 +99,7 @@ class DuckDBStore:
         growth: dict[str, LabelNames] = {}
         watched = replace(batch, new_series=self._books.watched(batch.new_series, growth))
 
-        def change(connection: duckdb.DuckDBPyConnection) -> None:
+        def change(connection: duckdb.DuckDBPyConnection) -> int:
             write.delete_samples(connection, batch.deletions)
             if len(batch.gone):
                 # At once, so that views come back with new series of this batch.
@@ -104,8 +107,9 @@ class DuckDBStore:
             write.write_batch(connection, watched)
             views.note_growth(connection, growth)
             write_exemplars(connection, batch.exemplars)
+            return note_flush(connection, batch.changes())
 
-        await self._change("write samples", change)
+        self._flush = await self._change("write samples", change)
         self._books.known |= growth
         await self._on_writer("shrink its cache", self._shrink_cache)
 
@@ -119,13 +123,22 @@ class DuckDBStore:
         return await self._read("read exemplars", lambda cursor: read_exemplars(cursor, refs, start_ms, end_ms, limit))
 
     async def delete_before(self, cutoff_ms: int) -> int:
-        deleted = await self._change("delete samples", lambda connection: write.delete_before(connection, cutoff_ms))
+        def change(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+            deleted = write.delete_before(connection, cutoff_ms)
+            return deleted, note_deleted_before(connection, cutoff_ms) if deleted else self._flush
+
+        deleted, self._flush = await self._change("delete samples", change)
         if deleted:
             await self._on_writer("check-point", self._checkpoint)
         return deleted
 
     async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
-        await self._change("delete samples", lambda connection: write.delete_samples(connection, deletions))
+        def change(connection: duckdb.DuckDBPyConnection) -> int:
+            write.delete_samples(connection, deletions)
+            last_ms = max((each.end_ms for each in deletions), default=-FOREVER_MS)
+            return note_deleted_before(connection, last_ms + 1)
+
+        self._flush = await self._change("delete samples", change)
 
     async def load_tier_state(self) -> TierState:
         return await self._read("load the state of its rollups", tiers.load_tier_state)
@@ -164,6 +177,19 @@ class DuckDBStore:
     async def snapshot(self, folder: Path) -> None:
         """A folder with one file of the same name, written in the writer's thread, so that nothing changes meanwhile."""
         await self._on_writer(f"copy its file to {folder}", lambda: copy_database(self._path, folder, self._config))
+
+    @property
+    def database(self) -> str:
+        return f"{self._name:x}"
+
+    @property
+    def followed(self) -> int:
+        return self._flush
+
+    async def load_flushes(self, after: int) -> FlushNews:
+        if after == self._flush:
+            return FlushNews(last=after)
+        return await self._read("look for changes", lambda cursor: load_flushes(cursor, after))
 
     async def foreign_changes(self) -> int:
         """None: the file belongs to one process."""
@@ -242,6 +268,7 @@ class DuckDBStore:
             connection.close()
             raise
         self._books.known = views.load_books(connection)
+        self._name, self._flush = load_number(connection, "database"), load_number(connection, "flush")
         self._connection, self._broken = connection, False
 
     def _disconnect(self) -> None:

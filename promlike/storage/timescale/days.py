@@ -38,9 +38,8 @@ async def add_samples(connection: Any, days: Counter[int]) -> None:
         await connection.execute(ADD, list(days), list(days.values()))
 
 
-async def take_samples(connection: Any, start_ms: int, end_ms: int, status: str) -> None:
-    """Samples of (start, end] were deleted, as many as the status of the statement says; of which days is estimated."""
-    deleted = int(status.rpartition(" ")[2])
+async def take_samples(connection: Any, start_ms: int, end_ms: int, deleted: int) -> None:
+    """So many samples of (start, end] were deleted; of which days is estimated."""
     if deleted:
         first, last = (min(max(ms // DAY_MS, -(2**31)), 2**31 - 1) for ms in (start_ms, end_ms))
         await connection.execute(TAKE, first, last, deleted)

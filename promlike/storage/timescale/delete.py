@@ -36,7 +36,7 @@ async def delete_samples(connection: Any, flush: int, ids: Int32, start_ms: int,
         f" AND ts > '{start.isoformat()}' AND ts <= '{end.isoformat()}'"
     )
     await connection.execute("DELETE FROM exemplars WHERE series_id = ANY($1::int[]) AND ts > $2 AND ts <= $3", ids.tolist(), start, end)
-    await take_samples(connection, start_ms, end_ms, deleted)
+    await take_samples(connection, start_ms, end_ms, int(deleted.rpartition(" ")[2]))
     await connection.execute(LOWER_TIMES, ids.tolist(), start, end, flush)
 
 

@@ -11,6 +11,7 @@ from promlike.storage.arrange import rows_of
 from promlike.storage.store import NO_REF, StoredNews, StoredSeries
 from promlike.storage.timescale.connection import Database
 from promlike.storage.timescale.copy import copy_bytes, copy_out, decode_columns
+from promlike.storage.timescale.flushes import changed_by_others
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.series_rows import decode_labels
 
@@ -67,6 +68,7 @@ async def load_news(connection: Any, writer: int, ids: SeriesIds, seen: Seen) ->
     flush = await connection.fetchval("SELECT last_flush FROM database_state")
     if flush == seen.flush:
         return None
+    changed = await changed_by_others(connection, writer, seen.flush, flush)
     found, first_ms, last_ms = await copy_out(connection, ("int4", "timestamptz", "timestamptz"), NEWS, writer, seen.flush)
     refs = ids.refs_of(found)
     known = refs != NO_REF
@@ -76,7 +78,7 @@ async def load_news(connection: Any, writer: int, ids: SeriesIds, seen: Seen) ->
         given = ",".join(map(str, strangers[low : low + SERIES_AT_ONCE].tolist()))
         series.append(await _load_some(connection, writer, f"= ANY('{{{given}}}'::int[])"))
     seen.flush = flush
-    return StoredNews(series=series, refs=refs[known], min_time_ms=first_ms[known], max_time_ms=last_ms[known])
+    return StoredNews(series=series, refs=refs[known], min_time_ms=first_ms[known], max_time_ms=last_ms[known], changed_ms=changed)
 
 
 async def _load_portion(database: Database, writer: int, low: int, high: int) -> StoredSeries:

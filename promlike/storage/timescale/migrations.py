@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
 from promlike.errors import StorageError
-from promlike.storage.timescale import compact, days, views
+from promlike.storage.timescale import compact, days, flushes, views
 from promlike.storage.timescale.connection import quote_name
 from promlike.storage.timescale.exemplars import exemplar_tables
 from promlike.storage.timescale.version1 import first_tables
@@ -43,6 +43,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=7, name="rollup tiers", statements=rollup_tiers),
     Migration(version=8, name="index of the changes that views follow", statements=lambda timescale: views.CHANGES_BY_ID),
     Migration(version=9, name="days whose samples were put together", statements=lambda timescale: compact.COLUMN),
+    Migration(version=10, name="what flushes changed", statements=lambda timescale: flushes.TABLES),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

@@ -11,6 +11,7 @@ from promlike.cache.shared import SharedCache
 from promlike.errors import BadRequest, StorageUnavailable, StoreAway
 from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
+from promlike.model.flushes import FOREVER_MS, FlushNews, StoredChange
 from promlike.model.tiers import TierColumn
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
@@ -21,6 +22,7 @@ from promlike.storage.timescale import (
     days,
     delete,
     exemplars,
+    flushes,
     load,
     metadata,
     partitions,
@@ -57,6 +59,7 @@ class TimescaleStore:
         self._ids = SeriesIds()
         self._books = LabelBooks(shared=True)
         self._views_prepared = False
+        self._name = ""
         self._seen = load.Seen()
         self._writer = 0
         self._features: ServerFeatures | None = None
@@ -87,7 +90,8 @@ class TimescaleStore:
             timescale = await migrate(connection, self._database.schema)
             self._features = await server_features(connection, timescale=timescale)
         async with self._database.transaction("load the ids of series") as connection:
-            self._shared = SharedIds(self._cache, str(await connection.fetchval("SELECT id FROM database_state")))
+            self._name = str(await connection.fetchval("SELECT id FROM database_state"))
+            self._shared = SharedIds(self._cache, self._name)
             self._writer = await writers.enter_writer(connection, writer, takes_over=is_new and has_wal)
             await writers.load_position(connection, self._writer)  # waits until nothing is written any more in this writer's name
             await series.load_ids(connection, self._writer, self._ids)
@@ -124,8 +128,9 @@ class TimescaleStore:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             stored = await writers.load_position(connection, writer)
             if stored is not None and (stored.segment, stored.offset) >= (batch.position.segment, batch.position.offset):
+                await flushes.note_flush(connection, writer, flush)
                 return  # the answer to an earlier commit was lost with the connection
-            await self._delete(connection, flush, batch.deletions)
+            disputed = await self._delete(connection, flush, batch.deletions)
             if len(batch.gone):
                 # At once, so that views come back with new series of this batch.
                 self._books.forget(await self._forget(connection, batch.gone))
@@ -135,12 +140,15 @@ class TimescaleStore:
             others = await write.last_of_others(connection, writer)
             times, overtaken = await write.write_chunks(connection, features, ids, others, iter(batch.chunks))
             late = write.sorted_late([(batch.late_refs, batch.late_ts_ms, batch.late_values), *overtaken])
-            times += await write.write_late(connection, features, ids, late)
+            widened, overwritten = await write.write_late(connection, features, ids, late)
+            times += widened
             await series.write_times(connection, writer, flush, times)
             await exemplars.write_exemplars(connection, ids, batch.exemplars)
             await tiers.write_marks(connection, writer, ids, batch.marks())
+            disputed = [*disputed, *overwritten] if others.exist else []
+            await flushes.note_flush(connection, writer, flush, batch.changes(), disputed=disputed)
             await writers.write_position(connection, writer, batch.position)
-        self._own.committed(flush)
+        self._committed(flush)
         self._books.known |= growth
         await shared.remember(ids)
 
@@ -176,15 +184,18 @@ class TimescaleStore:
             else:
                 await partitions.drop_partitions(connection, "samples", cutoff_ms)
             await days.drop_days(connection, cutoff_ms)
-        self._own.committed(flush)
+            gone = StoredChange(metric=None, start_ms=-FOREVER_MS, end_ms=cutoff_ms - 1)
+            await flushes.note_flush(connection, self._writer, flush, [gone], disputed=[gone])
+        self._committed(flush)
         return -1
 
     async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
         async with self._database.transaction("delete samples") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
-            await self._delete(connection, flush, deletions)
-        self._own.committed(flush)
-        self._own.committed(flush)
+            gone = await self._delete(connection, flush, deletions)
+            # Who keeps samples for longer, or has been told to since, may have them in memory.
+            await flushes.note_flush(connection, self._writer, flush, gone, disputed=gone)
+        self._committed(flush)
 
     async def load_tier_state(self) -> TierState:
         async with self._database.connection("load the state of rollups") as connection:
@@ -199,7 +210,8 @@ class TimescaleStore:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             tiers.check_unchanged(batch.foreign, self._own.foreign(flush - 1))
             await tiers.write_tiers(connection, self.features, self._writer, self._ids, batch)
-        self._own.committed(flush)
+            await flushes.note_flush(connection, self._writer, flush)
+        self._committed(flush)
 
     async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[StoredRows]:
         return await tiers.read_tier(self._database, self._ids, resolution_ms, refs, start_ms, end_ms, columns)
@@ -209,14 +221,16 @@ class TimescaleStore:
         async with self._database.transaction("delete rollups") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             await tiers.delete_tier_before(connection, self.features, resolution_ms, cutoff_ms)
-        self._own.committed(flush)
+            await flushes.note_flush(connection, self._writer, flush)
+        self._committed(flush)
         return -1
 
     async def delete_series(self, refs: Int32) -> None:
         async with self._database.transaction("delete series") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             lost = await self._forget(connection, refs)
-        self._own.committed(flush)
+            await flushes.note_flush(connection, self._writer, flush)
+        self._committed(flush)
         self._books.forget(lost)
 
     async def refresh_views(self) -> int:
@@ -245,6 +259,18 @@ class TimescaleStore:
             "snapshots are copies of the embedded store's file; copy the database with pg_dump, or the server with pg_basebackup"
         )
 
+    @property
+    def database(self) -> str:
+        return self._name
+
+    @property
+    def followed(self) -> int:
+        return self._seen.flush
+
+    async def load_flushes(self, after: int) -> FlushNews:
+        async with self._database.connection("look for changes") as connection:
+            return await flushes.load_flushes(connection, self._writer, after)
+
     async def foreign_changes(self) -> int:
         async with self._database.connection("look for changes") as connection:
             return self._own.foreign(await writers.last_flush(connection))
@@ -266,9 +292,19 @@ class TimescaleStore:
         metrics = await series.delete_series(connection, self._writer, self._ids, refs)
         return await views.note_loss(connection, metrics)
 
-    async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion]) -> None:
+    def _committed(self, flush: int) -> None:
+        self._own.committed(flush)
+        if self._seen.flush == flush - 1:  # nothing of others came between
+            self._seen.flush = flush
+
+    async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion]) -> list[StoredChange]:
+        """Carry out deletions; the changes that they are."""
+        changes = []
         for each in deletions:
             ids = self._ids.ids_of(each.refs)
-            if (ids >= 0).any():
-                await tiers.forget_deleted(connection, self._writer, ids[ids >= 0], each.start_ms, each.end_ms)
-            await delete.delete_samples(connection, flush, ids[ids >= 0], each.start_ms, each.end_ms)
+            known = ids[ids >= 0]
+            if len(known):
+                await tiers.forget_deleted(connection, self._writer, known, each.start_ms, each.end_ms)
+            await delete.delete_samples(connection, flush, known, each.start_ms, each.end_ms)
+            changes += await flushes.deletion_of(connection, known, each.start_ms, each.end_ms)
+        return changes

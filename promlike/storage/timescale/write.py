@@ -10,12 +10,14 @@ import numpy as np
 
 from promlike.errors import StorageError
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
+from promlike.model.flushes import StoredChange
 from promlike.storage.store import SampleChunk
 from promlike.storage.timescale.copy import SAMPLE, copy_in, copy_out, encode_columns, stream_of
 from promlike.storage.timescale.days import add_samples, count_days, take_samples
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.partitions import make_partitions
 from promlike.storage.timescale.server import ServerFeatures
+from promlike.storage.timescale.text import original
 from promlike.storage.timescale.times import to_time
 
 SORTED_AT_ONCE = 1_000_000
@@ -33,6 +35,19 @@ SELECT series_id, max(max_time) FROM writer_series
 WHERE writer <> $1 AND max_time IS NOT NULL AND series_id IN (SELECT series_id FROM writer_series WHERE writer = $1)
 GROUP BY series_id ORDER BY series_id
 """
+
+REPLACE = """
+WITH gone AS (
+    DELETE FROM samples USING late
+    WHERE samples.series_id = late.series_id AND samples.ts = late.ts AND samples.ts BETWEEN '{first}' AND '{last}'
+    RETURNING samples.series_id, samples.ts, float8send(samples.value) <> float8send(late.value) AS differs
+)
+SELECT metric, count(*) AS samples,
+    round(extract(epoch FROM min(ts) FILTER (WHERE differs)) * 1000)::bigint AS first_ms,
+    round(extract(epoch FROM max(ts) FILTER (WHERE differs)) * 1000)::bigint AS last_ms
+FROM gone JOIN series ON id = series_id GROUP BY metric
+"""
+"""Values are compared by their bits, since one NaN is not another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +67,8 @@ class LastOfOthers:
 
     ids: Int32
     last_ms: Int64
+    exist: bool
+    """Is there another writer that has stored anything, of whatever series?"""
 
     def of(self, ids: Int32) -> Int64:
         """The time for each of `ids int32[S]`, the least of all where there is none: int64[S]."""
@@ -64,9 +81,10 @@ class LastOfOthers:
 async def last_of_others(connection: Any, writer: int) -> LastOfOthers:
     """Read what a flush has to take care of. Mostly there is no other writer, which is cheap to see."""
     ids, last_ms = np.empty(0, np.int32), np.empty(0, np.int64)
-    if await connection.fetchval("SELECT EXISTS (SELECT FROM writers WHERE number <> $1 AND segment IS NOT NULL)", writer):
+    exist = await connection.fetchval("SELECT EXISTS (SELECT FROM writers WHERE number <> $1 AND segment IS NOT NULL)", writer)
+    if exist:
         ids, last_ms = await copy_out(connection, ("int4", "timestamptz"), LAST_OF_OTHERS, writer)
-    return LastOfOthers(ids=ids, last_ms=last_ms)
+    return LastOfOthers(ids=ids, last_ms=last_ms, exist=exist)
 
 
 async def write_chunks(
@@ -104,11 +122,11 @@ def sorted_late(parts: list[Late]) -> Late:
     return refs[order], ts_ms[order], values[order]
 
 
-async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, late: Late) -> list[Times]:
-    """Put samples in the place of what is stored at their times, or beside it."""
+async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, late: Late) -> tuple[list[Times], list[StoredChange]]:
+    """Put samples in the place of what is stored at their times, or beside it; and where they had other values there, by metric."""
     refs, ts_ms, values = late
     if not len(refs):
-        return []
+        return [], []
     if features.timescale:
         await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
     else:
@@ -118,16 +136,18 @@ async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, 
     await copy_in(connection, "late", dict(zip(COLUMNS, SAMPLE, strict=True)), ts_ms, given, values)
     span = to_time(int(ts_ms.min())), to_time(int(ts_ms.max()))
     # The constant bounds let TimescaleDB leave out chunks; the join alone would decompress candidates in all of them.
-    replaced = await connection.execute(
-        "DELETE FROM samples USING late WHERE samples.series_id = late.series_id AND samples.ts = late.ts"
-        f" AND samples.ts BETWEEN '{span[0].isoformat()}' AND '{span[1].isoformat()}'"
-    )
+    replaced = await connection.fetch(REPLACE.format(first=span[0].isoformat(), last=span[1].isoformat()))
     await connection.execute("INSERT INTO samples (ts, series_id, value) SELECT ts, series_id, value FROM late")
     await add_samples(connection, count_days(ts_ms))
-    await take_samples(connection, int(ts_ms.min()), int(ts_ms.max()), replaced)
+    await take_samples(connection, int(ts_ms.min()), int(ts_ms.max()), sum(row["samples"] for row in replaced))
     starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
     ends = np.append(starts[1:], len(refs)) - 1
-    return [(refs[starts], ts_ms[starts], ts_ms[ends])]
+    changed = [
+        StoredChange(metric=original(row["metric"]), start_ms=row["first_ms"] - 1, end_ms=row["last_ms"])
+        for row in replaced
+        if row["first_ms"] is not None
+    ]
+    return [(refs[starts], ts_ms[starts], ts_ms[ends])], changed
 
 
 def known_ids(ids: SeriesIds, refs: Int32) -> Int32:

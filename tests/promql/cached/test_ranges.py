@@ -12,10 +12,12 @@ import pytest
 from promlike.api.encode import encode_value
 from promlike.errors import PromlikeError, StorageError, StorageUnavailable
 from promlike.model.blocks import Float64, Int32, Int64, StepGrid
+from promlike.model.flushes import FlushNews, FlushRecord, StoredChange
 from promlike.model.labels import Labels, labels
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.promql.cached.cache import ResultCache, ResultCacheCounters
 from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.ranges import SETTLED_MS, YOUNG_MS, CachedRanges
 from promlike.promql.cached.steady import is_steady
 from promlike.promql.engine import Engine
@@ -42,7 +44,8 @@ class Bench:
     ranges: CachedRanges
     cache: ResultCache
     clock: list[int]
-    foreign: list[int | StorageError]
+    foreign: list[FlushNews | StorageError]
+    """What is said of flushes in place of what storage says, if anything."""
     refs: dict[Labels, int] = field(default_factory=dict)
 
     @property
@@ -94,12 +97,13 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
                 log.changed(storage.metrics_of(refs), start_ms, end_ms)
 
             storage.changes.subscribe(changed, settled_ms=SETTLED_MS)
-            foreign: list[int | StorageError] = [0]
+            foreign: list[FlushNews | StorageError] = []
 
-            async def foreign_changes() -> int:
-                if isinstance(foreign[0], StorageError):
-                    raise foreign[0]
-                return foreign[0]
+            async def flushes(after: int) -> FlushNews:
+                said = foreign[0] if foreign else await storage.flushes(after)
+                if isinstance(said, StorageError):
+                    raise said
+                return said
 
             ranges = CachedRanges(
                 engine,
@@ -108,7 +112,8 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
                 log,
                 pool,
                 oldest_ms=lambda: storage.oldest_ms,
-                foreign_changes=foreign_changes,
+                history=StoreHistory(),
+                flushes=flushes,
                 now_ms=lambda: clock[0],
             )
             opened.append(Bench(storage=storage, engine=engine, ranges=ranges, cache=cache, clock=clock, foreign=foreign))
@@ -268,16 +273,25 @@ async def test_deleted_samples_leave_cached_answers(benches: Benches) -> None:
     assert (await bench.same("m", grid)).stats.cached_steps == 25
 
 
-async def test_what_others_change_leaves_nothing_to_be_trusted(benches: Benches) -> None:
+async def test_of_what_others_change_nothing_is_trusted(benches: Benches) -> None:
     bench = await counting(benches)
     grid = grid_to(NOW_MS - 5 * MINUTE_MS)
     for _ in range(2):
         result = await bench.same("m", grid)
     assert result.stats.cached_steps == grid.count
-    bench.foreign[0] = 1
+    start_ms = NOW_MS - 20 * MINUTE_MS
+    for number, metric, kept in ((1, "other", grid.count), (2, "m", 61), (3, None, 61)):
+        change = StoredChange(metric=metric, start_ms=start_ms, end_ms=start_ms + 1)
+        bench.foreign[:] = [FlushNews(last=number, records=(FlushRecord(number=number, token=7, own=False, changes=(change,)),))]
+        assert (await bench.same("m", grid)).stats.cached_steps == kept
+        assert (await bench.same("m", grid)).stats.cached_steps == grid.count
+    bench.foreign[:] = [FlushNews(last=5)]  # nobody knows any more what number 4 and 5 were about
     assert (await bench.same("m", grid)).stats.cached_steps == 0
     assert (await bench.same("m", grid)).stats.cached_steps == grid.count
-    bench.foreign[0] = StorageUnavailable("away")
+    bench.foreign[:] = [FlushNews(last=1)]  # the database was restored to an earlier time
+    assert (await bench.same("m", grid)).stats.cached_steps == 0
+    assert (await bench.same("m", grid)).stats.cached_steps == grid.count
+    bench.foreign[:] = [StorageUnavailable("away")]
     assert (await bench.same("m", grid)).stats.cached_steps == 0
 
 
