@@ -231,15 +231,14 @@ class Server:
         """What keeps answers in the second-level cache; None without one."""
         if self._cache is None or not self._results.max_bytes:
             return None
-        storage = self._storage
         return SharedRuns(
             self._cache,
             self._log,
             self._history,
             self._pool,
-            database=lambda: storage.database,
+            database=lambda: self._storage.database,
             fingerprint=fingerprint(self._options.query),
-            view=lambda: storage.view,
+            view=lambda: self._storage.view,
         )
 
     def _cached_ranges(self) -> CachedRanges:
@@ -259,6 +258,7 @@ class Server:
             oldest_ms=lambda: storage.oldest_ms,
             history=self._history,
             flushes=storage.flushes,
+            reads_tiers=storage.reads_tiers,
             now_ms=wall_clock_ms,
             shared=self._shared_runs,
         )

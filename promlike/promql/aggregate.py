@@ -108,4 +108,6 @@ def _warn_of_quantiles(run: Execution, param: ast.Expr, quantiles: Float64) -> N
     wrong += [float(numbers.max())] if (numbers > 1).any() else []
     wrong += [float(numbers.min())] if (numbers < 0).any() else []
     for value in wrong:
-        run.annotations.warn(f"quantile value should be between 0 and 1, got {format_g(value)}", param.span)
+        # The greatest and the smallest of all steps are those of each step only where all are the same.
+        steps = np.ones(len(quantiles), np.bool_) if run.shape.is_invariant(param) else None
+        run.annotations.warn(f"quantile value should be between 0 and 1, got {format_g(value)}", param.span, steps)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from threading import Lock
 from typing import Protocol
 
-from promlike.model.blocks import StepGrid
+from promlike.model.blocks import Bool, StepGrid
 from promlike.model.frame import SymbolScope
 from promlike.promql import ast
 from promlike.promql.annotations import Annotations, Forced
@@ -97,13 +97,13 @@ class CallContext:
     chunks: Chunks
     deadline: Deadline
 
-    def warn(self, message: str, at: ast.Node) -> None:
-        """A warning that points at a node, e.g. `context.warn("…", context.node.args[0])`."""
-        self.annotations.warn(message, at.span)
+    def warn(self, message: str, at: ast.Node, steps: Bool | None = None) -> None:
+        """A warning that points at a node, e.g. `context.warn("…", context.node.args[0])`. `steps bool[T]`: see `Annotations.warn`."""
+        self.annotations.warn(message, at.span, steps)
 
-    def info(self, message: str, at: ast.Node, forced: Forced | None = None) -> None:
+    def info(self, message: str, at: ast.Node, forced: Forced | None = None, steps: Bool | None = None) -> None:
         """An info that points at a node."""
-        self.annotations.info(message, at.span, forced)
+        self.annotations.info(message, at.span, forced, steps)
 
     def map_series(self, function: Callable[[int, int], None], series: int, work: int | None = None) -> None:
         """Call `function(low, high)` for row ranges that cover 0..series, spread over threads when the work (S x T by default) is big."""

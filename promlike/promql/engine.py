@@ -303,6 +303,7 @@ class Engine:
             infos=run.annotations.infos,
             stats=stats,
             lease=budget.lease(answer_bytes(outcome)),
+            notes=None if selection.warnings else run.annotations.notes,
             repeatable=run.repeatable and not any(_may_differ_by_range(block) for block in selection.blocks),
         )
 
@@ -312,7 +313,7 @@ class Engine:
             shape=query.shape,
             timing=query.timing,
             features=self._options.features,
-            annotations=Annotations(query.text),
+            annotations=Annotations(query.text, query.grid.count),
             symbols=selection.symbols,
             chunks=chunks,
             deadline=query.deadline,

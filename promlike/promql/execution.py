@@ -8,7 +8,7 @@ import numpy as np
 from promlike.model.blocks import Bool, Float64, SampleBlock, StepGrid
 from promlike.model.frame import SymbolScope
 from promlike.promql import ast
-from promlike.promql.annotations import Annotations
+from promlike.promql.annotations import Annotations, Scope
 from promlike.promql.budget import CELL_BYTES, SAMPLE_BYTES, Budget
 from promlike.promql.context import Chunks
 from promlike.promql.options import Deadline, Features
@@ -74,7 +74,8 @@ class Execution:
     def _compute(self, expr: ast.Expr, grid: StepGrid) -> Value:
         if grid.count > 1 and self.shape.is_invariant(expr) and not isinstance(expr, ONCE_FOR_ALL_STEPS):
             once = StepGrid(start_ms=grid.start_ms, step_ms=grid.step_ms, count=1)
-            value = self.evaluate(expr, once)
+            with self.annotations.beneath(Scope.STILL):
+                value = self.evaluate(expr, once)
             cells = size(value) * grid.count
             self.budget.hold(cells, cells * CELL_BYTES)
             return repeat(value, grid.count)

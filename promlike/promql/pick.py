@@ -9,6 +9,7 @@ from promlike.errors import QueryError
 from promlike.model.blocks import Bool, Float64, Int64, StepBlock
 from promlike.model.frame import LabelFrame
 from promlike.promql import ast
+from promlike.promql.annotations import Scope
 from promlike.promql.calls.number_text import format_g
 from promlike.promql.execution import Execution
 from promlike.promql.grouping import Grouping
@@ -21,9 +22,13 @@ INT64_LIMIT = 2.0**63
 def pick(run: Execution, node: ast.Aggregate, param: Float64, operand: Callable[[], VectorValue]) -> VectorValue:
     """topk, bottomk and limitk; `param float64[T]` says how many series of each group stay at each step."""
     _check_counts(param)
+    is_constant = node.param is None or run.shape.is_invariant(node.param)
     if param.max() < 1:
+        if not is_constant:
+            run.annotations.lose()
         return VectorValue.empty(run.symbols, len(param))
-    vector = operand()
+    with run.annotations.beneath(Scope.STEPS if is_constant else Scope.OTHER):
+        vector = operand()
     grouping = Grouping.of(vector.labels, node)
     order, starts = grouping.members()
     limits = np.clip(param, 0, len(vector)).astype(np.int64)

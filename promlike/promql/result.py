@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from promlike.model.blocks import Float64, Int64, SampleBlock
 from promlike.model.frame import LabelFrame
+from promlike.promql.annotations import Note
 from promlike.promql.budget import Lease
 
 
@@ -92,7 +93,7 @@ class QueryResult:
 
     `lease` counts the memory of the value and of its answer for as long as one of them is kept. `repeatable` false: what was answered at a
     step may have to do with other steps, because the order of series decided, as between equal values of topk, or because a rollup tier was
-    read, which is chosen for all steps together.
+    read, which is chosen for all steps together. `notes`: the annotations by steps, None when that is not known.
     """
 
     value: Value
@@ -100,4 +101,5 @@ class QueryResult:
     infos: tuple[str, ...]
     stats: QueryStats
     lease: Lease | None = None
+    notes: tuple[Note, ...] | None = None
     repeatable: bool = True

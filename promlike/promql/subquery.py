@@ -4,6 +4,7 @@ import numpy as np
 
 from promlike.model.blocks import Int64, SampleBlock, StepBlock, StepGrid
 from promlike.promql import ast
+from promlike.promql.annotations import Scope
 from promlike.promql.budget import CELL_BYTES, SAMPLE_BYTES
 from promlike.promql.execution import Execution
 from promlike.promql.kernels.select import steps_to_samples
@@ -13,7 +14,8 @@ from promlike.promql.vector import RangeValue, ScalarValue, VectorValue
 def subquery(run: Execution, node: ast.Subquery, grid: StepGrid) -> RangeValue:
     steps = run.timing.subquery_steps(node, grid)
     run.budget.hold(steps.count, steps.count * CELL_BYTES)
-    inner = run.evaluate(node.expr, steps) if steps.count else VectorValue.empty(run.symbols, 0)
+    with run.annotations.beneath(Scope.STILL if run.shape.is_invariant(node) else Scope.OTHER):
+        inner = run.evaluate(node.expr, steps) if steps.count else VectorValue.empty(run.symbols, 0)
     if isinstance(inner, ScalarValue):
         inner = VectorValue.single(run.symbols, inner.values)
     if not isinstance(inner, VectorValue):

@@ -217,6 +217,17 @@ class Querier:
         needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto))
         return needed, int(upto[needed].max()) if len(needed) else start_ms
 
+    async def reads_tiers(self, requests: Sequence[SelectRequest]) -> bool:
+        """Would a tier answer any of these requests now?"""
+        concerned = [request for request in requests if request.tiers]
+        known = [self._index.memoised(request.matchers) for request in concerned]
+        if sum(DIRECT_SERIES if series is None else len(series.refs) for series in known) < DIRECT_SERIES:
+            return self._choose_any(concerned)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._choose_any, concerned)
+
+    def _choose_any(self, requests: Sequence[SelectRequest]) -> bool:
+        return any(self._tiers.choose(request, self._index.select(request.matchers).refs) is not None for request in requests)
+
     async def flushes(self, after: int) -> FlushNews:
         """See `Store.load_flushes`."""
         return await self._patience.ask(lambda: self._store.load_flushes(after))

@@ -332,6 +332,11 @@ class Storage:
         """The metric names of the series of `refs int32[S]`, each once; "" for series without one."""
         return self._index.metrics_of(refs)
 
+    async def reads_tiers(self, requests: Sequence[SelectRequest]) -> bool:
+        """Would a rollup tier answer any of these requests now?"""
+        self._check_open()
+        return await self._querier.reads_tiers(requests)
+
     async def flushes(self, after: int) -> FlushNews:
         """See `Store.load_flushes`."""
         return await self._querier.flushes(after)

@@ -15,6 +15,8 @@ import numpy as np
 import xxhash
 
 from promlike.model.blocks import Bool, Int64, SampleBlock
+from promlike.promql.annotations import Note
+from promlike.promql.ast import Span
 from promlike.promql.cached.points import Points
 from promlike.promql.cached.run import Run
 
@@ -39,7 +41,7 @@ class SharedRun:
 def encode(key: str, shared: SharedRun) -> bytes | None:
     """None when it is too large."""
     run, points = shared.run, shared.run.points
-    samples, steps = points.samples, (run.last_ms - run.first_ms) // run.step_ms + 1
+    samples, steps = points.samples, run.steps
     if samples.series * steps > MOST_CELLS:
         return None
     header = json.dumps(
@@ -55,6 +57,11 @@ def encode(key: str, shared: SharedRun) -> bytes | None:
             "series": samples.series,
             "points": samples.count,
             "counted": bool(run.samples_per_step),
+            "text": run.text,
+            "notes": [
+                (note.is_warning, note.message, note.span.start, note.span.end, np.packbits(note.steps).tobytes().hex())
+                for note in run.notes
+            ],
         }
     ).encode()
     present = np.zeros((samples.series, steps), np.bool_)
@@ -92,7 +99,7 @@ def _decoded(data: memoryview) -> SharedRun:
     codes, packed, values, counts = (data[low:high] for low, high in pairwise(ends))
     if ends[-1] != len(data):
         raise ValueError(f"{len(data)} bytes in place of {ends[-1]}")
-    present: Bool = np.unpackbits(np.frombuffer(packed, np.uint8), count=series * steps).reshape(series, steps).astype(np.bool_)
+    present = _unpacked(packed, series * steps).reshape(series, steps)
     offsets = np.append(0, np.cumsum(np.count_nonzero(present, axis=1), dtype=np.int64))
     samples = SampleBlock(ts_ms=first + step * np.nonzero(present)[1], values=_together(values).view(np.float64), offsets=offsets)
     samples.validate()
@@ -110,10 +117,19 @@ def _decoded(data: memoryview) -> SharedRun:
             ),
             samples_per_step=tuple(_together(counts).tolist()),
             span_ms=header["span"],
+            text=header["text"],
+            notes=tuple(
+                Note(is_warning=is_warning, message=message, span=Span(start, end), steps=_unpacked(bytes.fromhex(noted), steps))
+                for is_warning, message, start, end, noted in header["notes"]
+            ),
         ),
         flush=header["flush"],
         token=header["token"],
     )
+
+
+def _unpacked(data: bytes | memoryview, count: int) -> Bool:
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
 
 
 def _digest(key: str, body: bytes) -> bytes:

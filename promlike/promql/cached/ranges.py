@@ -13,12 +13,13 @@ from promlike.model.blocks import StepGrid
 from promlike.model.flushes import FlushNews
 from promlike.model.frame import SymbolScope
 from promlike.promql import ast
+from promlike.promql.annotations import joined_notes, rendered
 from promlike.promql.cached.cache import ResultCache
 from promlike.promql.cached.changed import ChangeLog
 from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.planned import Planned, touched
 from promlike.promql.cached.points import Points, joined
-from promlike.promql.cached.reach import reaches
+from promlike.promql.cached.reach import has_gaps, reaches
 from promlike.promql.cached.run import Run, RunKey
 from promlike.promql.cached.shared import SharedRuns
 from promlike.promql.cached.steady import is_steady
@@ -31,7 +32,7 @@ from promlike.promql.printer import format_expr
 from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult, QueryStats
 from promlike.promql.shape import Shape
 from promlike.promql.timing import Timing
-from promlike.storage.store import Fit, Queryable
+from promlike.storage.store import Fit, Queryable, SelectRequest
 
 T = TypeVar("T")
 
@@ -52,8 +53,9 @@ class CachedRanges:
     """Answers range queries as the engine does, bit for bit, but for statistics. Everything runs on the event loop's thread.
 
     `log` must be told of every change of samples older than SETTLED_MS once it can be read, `flushes(after)` tells what flushes changed
-    after the one of this number, those of others among them, and `oldest_ms()` is the time before which retention lets nothing be seen.
-    `shared`: the second level of the cache, which goes by the same `history`.
+    after the one of this number, those of others among them, `oldest_ms()` is the time before which retention lets nothing be seen, and
+    `reads_tiers(requests)` says whether a rollup tier would answer any of them now. `shared`: the second level of the cache, which goes
+    by the same `history`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class CachedRanges:
         oldest_ms: Callable[[], int],
         history: StoreHistory,
         flushes: Callable[[int], Awaitable[FlushNews]],
+        reads_tiers: Callable[[Sequence[SelectRequest]], Awaitable[bool]],
         now_ms: Callable[[], int],
         shared: SharedRuns | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class CachedRanges:
         self._oldest_ms = oldest_ms
         self._history = history
         self._flushes = flushes
+        self._reads_tiers = reads_tiers
         self._now_ms = now_ms
         self._shared = shared
 
@@ -99,7 +103,7 @@ class CachedRanges:
         counters.steps += grid.count
         plan = None
         if use_cache and self._cache.max_bytes and await self._knows_others():
-            plan = self._plan(query, grid, deadline, lookback_ms, with_stats, resolution_ms)
+            plan = await self._plan(query, grid, deadline, lookback_ms, with_stats, resolution_ms)
         if plan is None:
             counters.bypassed += not use_cache
             counters.uncacheable += use_cache
@@ -118,7 +122,7 @@ class CachedRanges:
             shared = await self._shared.find(plan)
             if shared is not None and plan.lacks(_span(shared)) < plan.lacks(_span(run)):
                 run = shared
-        found = None if run is None else run.cut(grid.start_ms, grid.end_ms)
+        found = None if run is None or not run.fits(query) else run.cut(grid.start_ms, grid.end_ms)
         result = None if found is None else await self._around(source, plan, found, from_shared=run is shared)
         if result is None:
             counters.missed += 1
@@ -144,7 +148,7 @@ class CachedRanges:
         self._history.learn(news, after, self._log)
         return True
 
-    def _plan(
+    async def _plan(
         self,
         query: str,
         grid: StepGrid,
@@ -184,14 +188,21 @@ class CachedRanges:
             lookback_ms=lookback_ms,
             with_stats=with_stats,
         )
-        return None if self._may_read_tiers(expr, timing, plan) else plan
+        return None if has_gaps(expr, timing, grid.step_ms) else await self._without_tiers(expr, timing, plan)
 
-    def _may_read_tiers(self, expr: ast.Expr, timing: Timing, plan: Planned) -> bool:
-        """May the range as a whole decide what is read? Rollup tiers are chosen where they fit all of it, or where samples are gone."""
+    async def _without_tiers(self, expr: ast.Expr, timing: Timing, plan: Planned) -> Planned | None:
+        """None when rollup tiers have something to say: they are chosen for a range as a whole, where they fit all of it, or where samples
+        are gone. Where they are not, though they would fit, parts are to be read from samples like the whole.
+        """
         if plan.grid.start_ms < plan.first_seen_ms(self._oldest_ms()):
-            return True
+            return None
         requests = plan_requests(expr, Shape(expr), plan.grid, timing)
-        return any(option.forced or option.fit is not Fit.ROUGH for request in requests for option in request.tiers)
+        options = [option for request in requests for option in request.tiers]
+        if all(option.fit is Fit.ROUGH and not option.forced for option in options):
+            return plan
+        if await self._reads_tiers(requests):
+            return None
+        return replace(plan, key=replace(plan.key, resolution_ms=0))
 
     def _valid(self, plan: Planned) -> Run | None:
         """What is kept for a query and still holds."""
@@ -233,12 +244,18 @@ class CachedRanges:
             parts.append(_points(results[after]))
             counts += results[after].stats.samples_per_step
             read += results[after].stats.read_per_step
+        noted = [(part.count, result.notes or ()) for part, result in results.items()]
+        noted.insert(before in results, (found.steps, found.notes))
+        notes = joined_notes(noted)
+        if notes is None:
+            return None
         points = sum(part.samples.count for part in parts)
         lease = self._engine.memory.lease(points * SAMPLE_TEXT_BYTES)
         matrix = await self._in_thread(partial(joined, parts, SymbolScope()), points)
         stats = _added([result.stats for result in results.values()], grid.count, counts, read, plan, perf_counter() - started)
         stats = replace(stats, shared_steps=stats.cached_steps if from_shared else 0)
-        return QueryResult(value=matrix, warnings=(), infos=(), stats=stats, lease=lease)
+        warnings, infos = rendered(plan.text, notes)
+        return QueryResult(value=matrix, warnings=warnings, infos=infos, stats=stats, lease=lease, notes=notes)
 
     async def _part(self, source: Queryable, plan: Planned, grid: StepGrid) -> QueryResult:
         return await self._engine.range(
@@ -267,6 +284,8 @@ class CachedRanges:
             points=await self._in_thread(partial(Points.of, result.value), result.value.samples.count),
             samples_per_step=result.stats.samples_per_step,
             span_ms=grid.end_ms - grid.start_ms,
+            text=plan.text,
+            notes=result.notes or (),
         ).cut(grid.start_ms, last_ms)
         if fresh is not None:
             whole = fresh if run is None else await self._extended(run, fresh)
@@ -286,6 +305,9 @@ class CachedRanges:
         parts = [*parts, later] if later is not None else parts
         if len(parts) == 1:
             return replace(fresh, span_ms=span_ms)
+        notes = joined_notes([(part.steps, part.notes) for part in parts]) if all(part.fits(fresh.text) for part in parts) else None
+        if notes is None:
+            return replace(fresh, span_ms=span_ms)
         points = [part.points for part in parts]
         matrix = await self._in_thread(partial(joined, points, SymbolScope()), sum(part.samples.count for part in points))
         return replace(
@@ -294,6 +316,7 @@ class CachedRanges:
             last_ms=parts[-1].last_ms,
             points=Points.of(matrix),
             samples_per_step=tuple(count for part in parts for count in part.samples_per_step),
+            notes=notes,
             span_ms=span_ms,
         )
 
@@ -309,8 +332,8 @@ def _span(run: Run | None) -> tuple[int, int] | None:
 
 
 def _may_be_joined(result: QueryResult) -> bool:
-    """Annotations do not tell the steps they are of."""
-    return result.repeatable and not result.warnings and not result.infos
+    """Can it be told what a part of it would be, or a larger whole?"""
+    return result.repeatable and result.notes is not None
 
 
 def _points(result: QueryResult) -> Points:

@@ -27,6 +27,17 @@ def reaches(expr: ast.Expr, timing: Timing) -> frozenset[Reach]:
     return frozenset(_reaches(expr, timing))
 
 
+def has_gaps(expr: ast.Expr, timing: Timing, spacing_ms: int) -> bool:
+    """Are there subqueries whose windows, evaluated at times so far apart, leave out times between them?
+
+    There the expression inside is evaluated, too, for a range as a whole, and may fail or be annotated.
+    """
+    if not isinstance(expr, ast.Subquery):
+        return any(has_gaps(child, timing, spacing_ms) for child in children(expr))
+    step_ms = timing.subquery_step_ms if expr.step is None else timing.length_ms(expr.step)
+    return (expr.at is None and timing.length_ms(expr.range) < spacing_ms) or has_gaps(expr.expr, timing, step_ms)
+
+
 def _reaches(expr: ast.Expr, timing: Timing) -> Iterator[Reach]:
     match expr:
         case ast.VectorSelector():

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from promlike.promql.annotations import Note, cut_notes
 from promlike.promql.cached.changed import Change
 from promlike.promql.cached.points import Points
 from promlike.promql.cached.reach import Reach
@@ -28,7 +29,7 @@ class Run:
     """The answer at the steps first_ms, first_ms + step_ms, …, last_ms.
 
     `number` is that of the newest change it knows of; `samples_per_step` is empty unless the key is with statistics; `span_ms` is how far
-    the longest query it served reaches.
+    the longest query it served reaches. `notes` are the annotations, of the places in `text`, the query as it was written.
     """
 
     first_ms: int
@@ -38,10 +39,21 @@ class Run:
     points: Points
     samples_per_step: tuple[int, ...]
     span_ms: int
+    text: str = ""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return (self.last_ms - self.first_ms) // self.step_ms + 1
 
     @property
     def bytes(self) -> int:
-        return self.points.bytes + 8 * len(self.samples_per_step)
+        noted = sum(note.steps.nbytes + len(note.message) + 200 for note in self.notes)
+        return self.points.bytes + 8 * len(self.samples_per_step) + noted + len(self.text)
+
+    def fits(self, text: str) -> bool:
+        """Do the annotations name places of this query? It is the same but for blanks."""
+        return not self.notes or self.text == text
 
     def cut(self, first_ms: int, last_ms: int) -> "Run | None":
         """Its steps first_ms <= t <= last_ms; None without any."""
@@ -52,8 +64,15 @@ class Run:
             return None
         if (first, last) == (self.first_ms, self.last_ms):
             return self
-        counts = self.samples_per_step[(first - self.first_ms) // step :][: (last - first) // step + 1]
-        return replace(self, first_ms=first, last_ms=last, points=self.points.cut(first, last), samples_per_step=counts)
+        low, high = (first - self.first_ms) // step, (last - self.first_ms) // step + 1
+        return replace(
+            self,
+            first_ms=first,
+            last_ms=last,
+            points=self.points.cut(first, last),
+            samples_per_step=self.samples_per_step[low:high],
+            notes=cut_notes(self.notes, low, high),
+        )
 
     def without(self, touched: Iterable[tuple[int, int]], number: int) -> "Run | None":
         """The longest part none of whose steps lies in one of these closed intervals; it knows of the changes up to `number`."""

@@ -77,7 +77,8 @@ def _quantile(context: CallContext, ranges: RangeValue, phi: Float64, mad: bool)
 def quantile_over_time(context: CallContext, args: list[Value]) -> VectorValue:
     phi = arguments.scalar(args, 0)
     result = _quantile(context, arguments.range_vector(args, 1), phi, False)
-    warn_of_quantiles(context, phi[result.block.present.any(axis=0)], 0)
+    shown: Bool = np.any(result.block.present, axis=0)
+    warn_of_quantiles(context, phi, 0, shown)
     return result
 
 
@@ -86,11 +87,16 @@ def mad_over_time(context: CallContext, args: list[Value]) -> VectorValue:
     return _quantile(context, arguments.range_vector(args, 0), np.empty(0), True)
 
 
-def warn_of_quantiles(context: CallContext, phi: Float64, argument: int) -> None:
-    """Warn of every φ that is not in [0, 1]."""
-    wrong = phi[~((phi >= 0) & (phi <= 1))]
-    for value in dict.fromkeys(format_g(value) for value in wrong.tolist()):
-        context.warn(f"quantile value should be between 0 and 1, got {value}", context.node.args[argument])
+def warn_of_quantiles(context: CallContext, phi: Float64, argument: int, where: Bool | None = None) -> None:
+    """Warn of every φ (float64[T]) that is not in [0, 1], at the steps `where bool[T]` (None: all)."""
+    wrong = ~((phi >= 0) & (phi <= 1))
+    if where is not None:
+        wrong &= where
+    values = dict.fromkeys(format_g(value) for value in phi[wrong].tolist())
+    for value in values:
+        # Of several values, the order depends on which steps come first.
+        steps = wrong if len(values) == 1 else None
+        context.warn(f"quantile value should be between 0 and 1, got {value}", context.node.args[argument], steps)
 
 
 def _regression(context: CallContext, ranges: RangeValue, ahead: Float64) -> VectorValue:

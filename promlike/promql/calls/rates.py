@@ -139,19 +139,21 @@ def counting(op: Events) -> Evaluator:
 
 def doubt_counters(context: CallContext, result: VectorValue) -> None:
     """An info for every metric among the results that is not a counter by its `__type__`, when that counts and is known, or by its name."""
-    shown: Bool = np.any(result.block.present, axis=1)
+    shown = np.flatnonzero(np.any(result.block.present, axis=1))
     labels = result.labels.take(shown)
     names = labels.column(METRIC_NAME)
     types = labels.column("__type__") if context.features.type_and_unit_labels else np.zeros(len(names), np.int32)
-    _, first = group_rows(np.column_stack((names, types)))
-    for name, kind in zip(labels.symbols.texts(names[first]), labels.symbols.texts(types[first]), strict=True):
+    groups, first = group_rows(np.column_stack((names, types)))
+    texts = zip(labels.symbols.texts(names[first]), labels.symbols.texts(types[first]), strict=True)
+    for group, (name, kind) in enumerate(texts):
         if name and kind and kind not in COUNTER_TYPES:
             doubt = f'__type__ label is not set to "counter" or "histogram", got {quote(kind)}: {quote(name)}'
         elif name and not kind and not name.endswith(COUNTER_SUFFIXES):
             doubt = f"name does not end in _total/_sum/_count/_bucket: {quote(name)}"
         else:
             continue
-        context.info(f"metric might not be a counter, {doubt}", context.node.args[0])
+        steps: Bool = result.block.present[shown[groups == group]].any(axis=0)
+        context.info(f"metric might not be a counter, {doubt}", context.node.args[0], steps=steps)
 
 
 EVALUATORS: dict[str, Evaluator] = {

@@ -1,13 +1,13 @@
 """Runs that were written as bytes are the same when they are read, and anything else is nothing."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from promlike.model.frame import SymbolScope
+from promlike.promql.annotations import Note
+from promlike.promql.ast import Span
 from promlike.promql.cached import encoded
 from promlike.promql.cached.encoded import SharedRun, decode, encode
 from promlike.promql.cached.points import Points
@@ -18,7 +18,17 @@ from tests.promql.cached.test_parts import SERIES, Plain, matrix_of, plain
 def run_of(series: Plain, counts: tuple[int, ...] = ()) -> SharedRun:
     """The steps 0, 10, … 300."""
     scaled = {name: {10 * ts: value for ts, value in points.items()} for name, points in series.items()}
-    run = Run(first_ms=0, last_ms=300, step_ms=10, number=5, points=Points.of(matrix_of(scaled)), samples_per_step=counts, span_ms=700)
+    run = Run(
+        first_ms=0,
+        last_ms=300,
+        step_ms=10,
+        number=5,
+        points=Points.of(matrix_of(scaled)),
+        samples_per_step=counts,
+        span_ms=700,
+        text="sum(x)",
+        notes=(Note(is_warning=True, message="\udc80 €", span=Span(3, 5), steps=np.arange(31) % 3 == 0),),
+    )
     return SharedRun(run=run, flush=2**40, token=2**63 - 1)
 
 
@@ -30,7 +40,10 @@ def test_what_was_written_is_read(series: Plain, counted: bool) -> None:
     found = decode("key", value)
     assert found is not None
     assert (found.flush, found.token, found.run.number) == (shared.flush, shared.token, 0)
-    assert replace(found.run, points=shared.run.points, number=5) == replace(shared.run, points=shared.run.points)
+    assert [note.key for note in found.run.notes] == [note.key for note in shared.run.notes]
+    assert found.run.notes[0].steps.tolist() == shared.run.notes[0].steps.tolist()
+    for name in ("first_ms", "last_ms", "step_ms", "samples_per_step", "span_ms", "text"):
+        assert getattr(found.run, name) == getattr(shared.run, name)
     assert plain(found.run.points.matrix(SymbolScope())) == plain(shared.run.points.matrix(SymbolScope()))
     assert decode("other", value) is None
 

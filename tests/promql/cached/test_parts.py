@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from promlike.model.blocks import SampleBlock
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels, labels
+from promlike.promql.annotations import Note, joined_notes, rendered
+from promlike.promql.ast import Span
 from promlike.promql.cached.cache import LARGEST_SHARE, ResultCache
 from promlike.promql.cached.changed import MOST_METRICS, MOST_RANGES, Change, ChangeLog
 from promlike.promql.cached.points import Points, find_rows, joined
@@ -171,12 +173,59 @@ def test_too_many_metrics_are_not_told_apart() -> None:
     assert [change.start_ms for change in log.since(1, "7")] == [20]
 
 
-def run_of(first: int, last: int, step: int = 10, **rest: int) -> Run:
+def run_of(first: int, last: int, step: int = 10, notes: tuple[Note, ...] = ()) -> Run:
     times = range(first, last + 1, step)
     points = Points.of(matrix_of({labels({"a": "x"}): {ts: float(ts) for ts in times}}))
     return Run(
-        first_ms=first, last_ms=last, step_ms=step, number=0, points=points, samples_per_step=tuple(times), span_ms=last - first, **rest
+        first_ms=first,
+        last_ms=last,
+        step_ms=step,
+        number=0,
+        points=points,
+        samples_per_step=tuple(times),
+        span_ms=last - first,
+        notes=notes,
     )
+
+
+def note(message: str, steps: str, *, start: int = 0) -> Note:
+    """`steps` as in "..x.", one character a step."""
+    return Note(is_warning=False, message=message, span=Span(start, start + 1), steps=np.array([step == "x" for step in steps]))
+
+
+def shown(notes: tuple[Note, ...] | None) -> list[tuple[str, str]] | None:
+    """As `note` is given them."""
+    return None if notes is None else [(each.message, "".join(".x"[step] for step in each.steps.tolist())) for each in notes]
+
+
+def test_annotations_are_cut_with_their_run() -> None:
+    run = run_of(20, 80, notes=(note("a", "x......"), note("b", "..xx..x")))
+    found = run.cut(30, 60)
+    assert found is not None
+    assert shown(found.notes) == [("b", ".xx.")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "whole"),
+    [
+        ([], [], []),
+        ([("a", "x.")], [], [("a", "x...")]),
+        ([("a", "x.")], [("a", ".x")], [("a", "x..x")]),
+        ([("b", "x.")], [("a", ".x"), ("b", "x.")], [("a", "...x"), ("b", "x.x.")]),
+        ([("a", "x.")], [("b", ".x")], None),
+        ([("a", "x."), ("b", "xx")], [("b", ".x"), ("a", "x.")], None),
+    ],
+)
+def test_annotations_of_parts_are_joined_where_their_order_is_known(
+    first: list[tuple[str, str]], second: list[tuple[str, str]], whole: list[tuple[str, str]] | None
+) -> None:
+    parts = [(2, [note(*each) for each in part]) for part in (first, second)]
+    assert shown(joined_notes(parts)) == whole
+
+
+def test_joined_annotations_are_written_with_the_place_where_they_stand_last() -> None:
+    notes = (note("a", "x", start=0), note("b", "x", start=2), note("a", "x", start=4))
+    assert rendered("01\n345", notes) == ((), ("PromQL info: a (2:2)", "PromQL info: b (1:3)"))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions, Features
 from promlike.promql.parser import parse
 from promlike.promql.result import QueryResult
+from promlike.storage import tier_reader
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
 from tests.differential.data import TestSeries, build
@@ -114,6 +115,7 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
                 oldest_ms=lambda: storage.oldest_ms,
                 history=StoreHistory(),
                 flushes=flushes,
+                reads_tiers=storage.reads_tiers,
                 now_ms=lambda: clock[0],
             )
             opened.append(Bench(storage=storage, engine=engine, ranges=ranges, cache=cache, clock=clock, foreign=foreign))
@@ -250,18 +252,26 @@ async def test_ranges_of_which_retention_hides_samples_go_by_the_cache(benches: 
 
 @pytest.mark.parametrize(
     ("step_ms", "resolution_ms", "is_cached"),
-    [(15_000, None, True), (300_000, None, False), (300_000, 0, True), (15_000, 300_000, False)],
+    [(15_000, None, (True, True)), (300_000, None, (True, False)), (300_000, 0, (True, True)), (15_000, 300_000, (False, False))],
 )
-async def test_ranges_that_a_rollup_tier_may_answer_go_by_the_cache(
-    benches: Benches, step_ms: int, resolution_ms: int | None, is_cached: bool
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_ranges_that_a_rollup_tier_answers_go_by_the_cache(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch, step_ms: int, resolution_ms: int | None, is_cached: tuple[bool, bool], is_large: bool
 ) -> None:
     bench = await counting(benches)
+    if is_large:
+        monkeypatch.setattr(tier_reader, "EXACT_FROM", 1)
+    bench.clock[0] += 120 * MINUTE_MS
+    await bench.storage.flush()
+    await bench.storage.roll_up()
+    bench.clock[0] -= 120 * MINUTE_MS
     end_ms = (NOW_MS - 5 * MINUTE_MS) // 300_000 * 300_000
     for _ in range(2):
         result = await bench.ranges.range(
             bench.storage, "sum(avg_over_time(m[5m]))", grid_to(end_ms, step_ms=step_ms), resolution_ms=resolution_ms
         )
-    assert (result.stats.cached_steps > 0) == is_cached
+        assert any("rollup" in info for info in result.infos) == (not is_cached[is_large])
+    assert (result.stats.cached_steps > 0) == is_cached[is_large]
 
 
 async def test_deleted_samples_leave_cached_answers(benches: Benches) -> None:
@@ -306,13 +316,35 @@ async def test_a_tie_is_never_put_together_from_parts(benches: Benches) -> None:
     assert result.stats.cached_steps == grid.count
 
 
-async def test_answers_with_annotations_are_not_kept(benches: Benches) -> None:
+@pytest.mark.parametrize("query", ["quantile_over_time(2, m[5m])", "rate(m[5m])", "rate(m[5m]) / rate(m[1m])", "quantile(-1, rate(m[1m]))"])
+async def test_annotations_are_kept_with_the_steps_that_they_speak_of(benches: Benches, query: str) -> None:
     bench = await counting(benches)
-    grid = grid_to(NOW_MS - 5 * MINUTE_MS)
-    for _ in range(2):
-        result = await bench.same("quantile_over_time(2, m[5m])", grid)
-        assert result.warnings
-        assert result.stats.cached_steps == 0
+    times = [NOW_MS - at * 15_000 for at in range(320, -1, -1)]
+    await bench.append("other", dict.fromkeys(times[100:200], 1.0), n="1")
+    query = f"{query} or sum(increase(other[1m]) > -1)"
+    for end_ms in (NOW_MS, NOW_MS, NOW_MS - 5 * MINUTE_MS, NOW_MS - 15 * MINUTE_MS, NOW_MS - 35 * MINUTE_MS):
+        for minutes in (30, 10, 40):
+            result = await bench.same(query, grid_to(end_ms, minutes=minutes))
+            assert result.warnings or result.infos
+    assert bench.counters.whole + bench.counters.partial > 8
+    spaced = f" {query}"
+    result = await bench.same(spaced, grid_to(NOW_MS, minutes=30))  # its annotations name other places
+    assert result.stats.cached_steps == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "max_over_time(rate(m[1m])[5m:1m])",
+        "topk(scalar(m{n='1'} % 2), rate(m[1m]))",
+        "quantile_over_time(scalar(m{n='1'}), m[1m])",
+        "max_over_time(m[1m:15s]) or max_over_time(m[10s:5s])",
+    ],
+)
+async def test_what_may_be_annotated_by_other_steps_is_not_kept(benches: Benches, query: str) -> None:
+    bench = await counting(benches)
+    for end_ms in (NOW_MS - 5 * MINUTE_MS, NOW_MS - 4 * MINUTE_MS):
+        assert (await bench.same(query, grid_to(end_ms))).stats.cached_steps == 0
 
 
 async def test_series_that_differ_in_type_alone_are_not_put_together(benches: Benches) -> None:

@@ -144,6 +144,7 @@ async def daemons(tmp_path: Path, redis: RedisServer, clock: Clock) -> AsyncIter
                 oldest_ms=lambda: storage.oldest_ms,
                 history=history,
                 flushes=storage.flushes,
+                reads_tiers=storage.reads_tiers,
                 now_ms=lambda: clock.now_ms,
                 shared=shared,
             )
