@@ -2,15 +2,18 @@
 
 A server of our own gets 10,000 series of six hours that end now. Then every 15 seconds each series gets a sample and the panel asks again,
 its range moved on: once as a dashboard does, once with `nocache=1`. Both answers must be the same bytes; what is printed is the median time
-of each way and their ratio.
+of each way and their ratio. With `--redis`, the server shares its answers through a Redis of our own, is stopped and started again, and the
+first answer after that is measured, too.
 """
 
 import argparse
 import http.client
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlencode, urlsplit
@@ -20,7 +23,7 @@ import numpy as np
 from bench.bodies import make_bodies
 from bench.fleet import STEP_SECONDS, Fleet, Labels
 from bench.ingest import ingest
-from bench.servers import Server, start
+from bench.servers import Server, free_port, start
 
 QUERY = "sum by (job) (rate(http_requests_total[5m]))"
 
@@ -31,18 +34,48 @@ def main(arguments: list[str] | None = None) -> int:
     fleet = counters(options.series, steps + options.refreshes)
     bodies = make_bodies(fleet, connections=1, samples_per_body=options.series)[0]
     folder = Path(tempfile.mkdtemp(prefix="bench-refresh-"))
-    server = start("promlike", folder)
+    redis, flags = start_redis() if options.redis else (None, [])
+    server = start("promlike", folder, flags)
     try:
         ingest(server, [bodies[:steps]], options.series * steps)
         ask(server, options.query, options.hours, nocache="0")
         times = [refresh(server, body, options.query, options.hours) for body in bodies[steps:]]
+        if redis is not None:
+            server.stop()
+            server = start("promlike", folder, flags)
+            print_restart(server, options.query, options.hours)
     finally:
         server.stop()
+        if redis is not None:
+            redis.terminate()
+            redis.wait()
         shutil.rmtree(folder, ignore_errors=True)
     cached, plain = (median(column) for column in zip(*times, strict=True))
     print(f"{options.query} over {options.hours:g} h of {options.series} series, {len(times)} refreshes")
     print(f"cached {cached * 1000:.1f} ms, without the cache {plain * 1000:.1f} ms: {plain / cached:.1f} times as fast")
     return 0
+
+
+def start_redis() -> tuple["subprocess.Popen[bytes]", list[str]]:
+    """A Redis that keeps nothing on disk, and the flags of a server that uses it and flushes between two refreshes."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return process, [f"--cache.redis-url=redis://127.0.0.1:{port}/0", "--storage.flush-interval=10s"]
+
+
+def print_restart(server: Server, query: str, hours: float) -> None:
+    """The first answer of a server that was started again, the second, and one without the cache. Raise RuntimeError when they differ."""
+    first, first_seconds = ask(server, query, hours, nocache="0")
+    second, second_seconds = ask(server, query, hours, nocache="0")
+    plain, plain_seconds = ask(server, query, hours, nocache="1")
+    if not first == second == plain:
+        raise RuntimeError(f"the answers differ: {first[:200]!r}, {second[:200]!r} and {plain[:200]!r}")
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    (shared,) = (line.split()[1] for line in lines if line.startswith("promlike_result_cache_shared_hit_steps_total "))
+    print(f"started again: first answer {first_seconds * 1000:.1f} ms, {float(shared):.0f} steps of it from Redis, then ", end="")
+    print(f"{second_seconds * 1000:.1f} ms; without the cache {plain_seconds * 1000:.1f} ms")
 
 
 def counters(series: int, steps: int) -> Fleet:
@@ -100,6 +133,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--refreshes", type=int, default=5, help="how many to measure, 15 s apart")
     parser.add_argument("--query", default=QUERY)
+    parser.add_argument("--redis", action="store_true", help="share answers through Redis, and measure a server that starts again")
     return parser.parse_args(arguments)
 
 

@@ -61,12 +61,12 @@ def installed(name: str) -> bool:
 
 
 def start(name: str, folder: Path, flags: Sequence[str] = ()) -> Server:
-    """Start a server, with more flags of its own, and wait until it is ready.
+    """Start a server, with more flags of its own and on what an earlier one left in the folder, and wait until it is ready.
 
     Raise RuntimeError with the end of its log when it does not get there.
     """
-    port = _free_port()
-    (folder / "data").mkdir(parents=True)
+    port = free_port()
+    (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "prometheus.yml").write_text("global:\n  scrape_interval: 15s\n")
     log = folder / "log"
     began = time.monotonic()
@@ -145,7 +145,7 @@ def settle(server: Server, *, seconds: float = 20.0) -> None:
         before = after
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -339,8 +339,8 @@ async def test_statistics_say_what_came_from_the_cache_and_nocache_goes_by_it(cl
         == second["data"]["stats"]["samples"]["totalQueryableSamplesPerStep"]
     )
     assert [answer["data"]["stats"]["resultCache"] for answer in (first, second)] == [
-        {"steps": 21, "cachedSteps": 0, "hitRatio": 0},
-        {"steps": 21, "cachedSteps": 21, "hitRatio": 1},
+        {"steps": 21, "cachedSteps": 0, "hitRatio": 0, "sharedSteps": 0, "sharedHitRatio": 0},
+        {"steps": 21, "cachedSteps": 21, "hitRatio": 1, "sharedSteps": 0, "sharedHitRatio": 0},
     ]
     assert (await client.get("query_range", **asked, nocache="1"))["data"]["stats"]["resultCache"]["cachedSteps"] == 0
     assert (await client.get("query_range", **asked, nocache="maybe"))[
