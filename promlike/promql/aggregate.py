@@ -6,12 +6,15 @@ import numpy as np
 
 from promlike.model.blocks import Bool, Float64, Int32, StepBlock, StepGrid
 from promlike.promql import ast
+from promlike.promql.budget import CELL_BYTES
 from promlike.promql.calls.number_text import format_g
 from promlike.promql.count_values import count_values
 from promlike.promql.execution import Execution
 from promlike.promql.grouping import Grouping
 from promlike.promql.kernels import aggregate as kernels
+from promlike.promql.names import label_order
 from promlike.promql.pick import limit_ratio, pick
+from promlike.promql.steady import is_ordered
 from promlike.promql.vector import VectorValue
 
 
@@ -23,7 +26,7 @@ def aggregation(run: Execution, node: ast.Aggregate, grid: StepGrid) -> VectorVa
     if param is not None and node.op != "quantile":
         operator = limit_ratio if node.op == "limit_ratio" else pick
         return operator(run, node, param, lambda: run.vector(node.expr, grid))
-    vector = run.vector(node.expr, grid)
+    vector = _in_order(run, node, run.vector(node.expr, grid))
     grouping = Grouping.of(vector.labels, node)
     if param is not None:
         _warn_of_quantiles(run, _param(node), param)
@@ -32,6 +35,20 @@ def aggregation(run: Execution, node: ast.Aggregate, grid: StepGrid) -> VectorVa
         block = _by_row(run, _ROW_OPERATORS[node.op], vector.block, grouping)
     marks = None if vector.drop_name is None else vector.drop_name[grouping.first]
     return VectorValue(labels=grouping.labels, block=block, drop_name=marks)
+
+
+def _in_order(run: Execution, node: ast.Aggregate, vector: VectorValue) -> VectorValue:
+    """The rows, for a range query, in an order that does not depend on the range: sums round by it, and parts of a range are to agree.
+
+    An instant query keeps Prometheus's order, which is that of the first occurrence.
+    """
+    if not run.timing.window.step_ms or len(vector) < 2 or is_ordered(node.expr):
+        return vector
+    order = label_order(vector.labels)
+    if (np.diff(order) > 0).all():
+        return vector
+    run.budget.hold(vector.block.values.size, vector.block.values.size * CELL_BYTES)
+    return vector.take(order)
 
 
 def _param(node: ast.Aggregate) -> ast.Expr:

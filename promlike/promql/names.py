@@ -1,11 +1,11 @@
-"""Dropping metric names, now or at the end, and series that have the same labels afterwards."""
+"""Dropping metric names, now or at the end, series that have the same labels afterwards, and the order of labels."""
 
 from typing import TypeVar
 
 import numpy as np
 
 from promlike.errors import QueryError
-from promlike.model.blocks import Bool, Int32, StepBlock
+from promlike.model.blocks import Bool, Int32, Int64, StepBlock
 from promlike.model.frame import LabelFrame, group_rows
 from promlike.model.labels import METRIC_NAME
 from promlike.promql.kernels.match import merge_rows, union_rows
@@ -89,3 +89,23 @@ def merge(block: StepBlock, groups: Int32, count: int, message: str) -> StepBloc
 def _same_everywhere(codes: Int32 | Bool) -> bool:
     """Are all rows of this [S,L] array equal?"""
     return len(codes) == 0 or bool((codes == codes[0]).all())
+
+
+def label_order(labels: LabelFrame) -> Int64:
+    """int64[S]: the rows sorted as Prometheus sorts label sets: pair by pair, name before value; the shorter set first.
+
+    Where a series lacks a label of a column it comes after those that have it, because its next label has a later name; unless it has no
+    more labels at all, then it comes first.
+    """
+    ends = np.ones(len(labels), np.bool_)
+    keys = []
+    for column in range(len(labels.names) - 1, -1, -1):
+        codes = labels.codes[:, column]
+        distinct, inverse = np.unique(codes, return_inverse=True)
+        texts = labels.symbols.texts(distinct)
+        ranks = np.empty(len(texts), np.int64)
+        ranks[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(1, len(texts) + 1)
+        absent = codes == 0
+        keys.append(np.where(absent, np.where(ends, 0, len(texts) + 1), ranks[inverse]))
+        ends &= absent
+    return np.lexsort(keys) if keys else np.arange(len(labels), dtype=np.int64)

@@ -3,13 +3,12 @@
 import numpy as np
 
 from promlike.errors import QueryError
-from promlike.model.blocks import Int64, SampleBlock, StepGrid
-from promlike.model.frame import LabelFrame
+from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.model.labels import valid_utf8
 from promlike.promql.boundaries import with_boundaries
 from promlike.promql.budget import CELL_BYTES, SAMPLE_BYTES
 from promlike.promql.execution import Execution
-from promlike.promql.names import SAME_LABELS, resolve, resolved_labels
+from promlike.promql.names import SAME_LABELS, label_order, resolve, resolved_labels
 from promlike.promql.result import Matrix, Scalar, String, Vector, bytes_to_write
 from promlike.promql.result import Value as ResultValue
 from promlike.promql.subquery import samples_of
@@ -90,23 +89,3 @@ def _sorted(run: Execution, matrix: Matrix) -> Matrix:
     at = np.arange(offsets[-1]) + np.repeat(samples.offsets[:-1][order] - offsets[:-1], sizes)
     moved = SampleBlock(ts_ms=samples.ts_ms[at], values=samples.values[at], offsets=offsets)
     return Matrix(labels=matrix.labels.take(order), samples=moved)
-
-
-def label_order(labels: LabelFrame) -> Int64:
-    """int64[S]: the rows sorted as Prometheus sorts label sets: pair by pair, name before value; the shorter set first.
-
-    Where a series lacks a label of a column it comes after those that have it, because its next label has a later name; unless it has no
-    more labels at all, then it comes first.
-    """
-    ends = np.ones(len(labels), np.bool_)
-    keys = []
-    for column in range(len(labels.names) - 1, -1, -1):
-        codes = labels.codes[:, column]
-        distinct, inverse = np.unique(codes, return_inverse=True)
-        texts = labels.symbols.texts(distinct)
-        ranks = np.empty(len(texts), np.int64)
-        ranks[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(1, len(texts) + 1)
-        absent = codes == 0
-        keys.append(np.where(absent, np.where(ends, 0, len(texts) + 1), ranks[inverse]))
-        ends &= absent
-    return np.lexsort(keys) if keys else np.arange(len(labels), dtype=np.int64)

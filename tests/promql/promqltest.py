@@ -17,8 +17,8 @@ from promlike.errors import PromlikeError
 from promlike.model.blocks import StepGrid
 from promlike.model.labels import Labels, format_labels
 from promlike.promql.engine import Engine
+from promlike.promql.names import label_order
 from promlike.promql.options import EngineOptions, Features
-from promlike.promql.outcome import label_order
 from promlike.promql.result import Matrix, QueryResult, Scalar, String, Value, Vector
 from promlike.storage.store import Queryable
 from tests.promql.language import Clear, Eval, Grid, Load, Sequence, parse_test

@@ -9,7 +9,7 @@ import numpy as np
 from promlike import __version__
 from promlike.promql.options import EngineOptions
 
-FORMAT = 2
+FORMAT = 3
 """Of values in the shared cache. Rises with every change of what they hold, or of what the engine makes of the same samples."""
 
 _FUNCTIONS = (np.exp, np.log, np.log2, np.log10, np.sqrt, np.sin, np.cos, np.tan, np.arctan, np.sinh, np.tanh, np.floor)

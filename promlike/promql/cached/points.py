@@ -11,7 +11,7 @@ import numpy as np
 from promlike.kernel import kernel
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
 from promlike.model.frame import LabelFrame, SymbolScope, intern_all
-from promlike.promql.outcome import label_order
+from promlike.promql.names import label_order
 from promlike.promql.result import Matrix
 
 

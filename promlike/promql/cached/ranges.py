@@ -22,7 +22,6 @@ from promlike.promql.cached.points import Points, joined
 from promlike.promql.cached.reach import has_gaps, reaches
 from promlike.promql.cached.run import Run, RunKey
 from promlike.promql.cached.shared import SharedRuns
-from promlike.promql.cached.steady import is_steady
 from promlike.promql.context import QueryWindow
 from promlike.promql.engine import PARSED_AT_ONCE, Engine
 from promlike.promql.options import Deadline, EngineOptions
@@ -31,6 +30,7 @@ from promlike.promql.plan import plan_requests
 from promlike.promql.printer import format_expr
 from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult, QueryStats
 from promlike.promql.shape import Shape
+from promlike.promql.steady import is_steady
 from promlike.promql.timing import Timing
 from promlike.storage.store import Fit, Queryable, SelectRequest
 

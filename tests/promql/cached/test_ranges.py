@@ -19,11 +19,11 @@ from promlike.promql.cached.cache import ResultCache, ResultCacheCounters
 from promlike.promql.cached.changed import ChangeLog
 from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.ranges import SETTLED_MS, YOUNG_MS, CachedRanges
-from promlike.promql.cached.steady import is_steady
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions, Features
 from promlike.promql.parser import parse
 from promlike.promql.result import QueryResult
+from promlike.promql.steady import is_steady
 from promlike.storage import tier_reader
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
@@ -303,6 +303,37 @@ async def test_of_what_others_change_nothing_is_trusted(benches: Benches) -> Non
     assert (await bench.same("m", grid)).stats.cached_steps == grid.count
     bench.foreign[:] = [StorageUnavailable("away")]
     assert (await bench.same("m", grid)).stats.cached_steps == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "stddev(sum by (job) (churn))",
+        "avg(avg by (job) (churn)) + sum(sum without (instance) (churn))",
+        "stdvar(churn or other)",
+        "sum by (version) (churn * on (instance) group_left (version) build)",
+        "stddev(label_replace(churn, 'instance', '$1', 'job', '(.*)'))",
+        "stdvar(topk(5, sum by (job) (churn)))",
+    ],
+)
+async def test_sums_of_what_comes_and_goes_round_alike_in_every_range(benches: Benches, query: str) -> None:
+    """Which job occurs first depends on the range; so would the order of sums, and their last bits."""
+    bench, random = await benches(), np.random.default_rng(7)
+    for instance in range(40):
+        job = str(random.integers(0, 12)) if "label_replace" not in query else str(instance)
+        first = int(random.integers(20, 320))
+        times = [NOW_MS - at * 15_000 for at in range(first, max(first - 100, -1), -1)]
+        values = (random.random(len(times)) * 10.0 ** random.integers(-3, 9)).tolist()
+        await bench.append("churn", dict(zip(times, values, strict=True)), instance=str(instance), job=job)
+        await bench.append("other", {times[0]: values[0]}, instance=str(instance), job=job, more="x")
+        for part, version in ((times[:50], "2"), (times[75:], "1")):
+            if part:
+                await bench.append("build", dict.fromkeys(part, 1.0), instance=str(instance), version=version)
+    end_ms = NOW_MS - 40 * MINUTE_MS
+    while end_ms < NOW_MS:
+        await bench.same(query, grid_to(end_ms, minutes=30))
+        end_ms += 4 * MINUTE_MS
+    assert bench.counters.partial > 5
 
 
 async def test_a_tie_is_never_put_together_from_parts(benches: Benches) -> None:

@@ -24,11 +24,11 @@ from promlike.promql.cached.fingerprint import fingerprint
 from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.ranges import SETTLED_MS, CachedRanges
 from promlike.promql.cached.shared import SharedRuns
-from promlike.promql.cached.steady import is_steady
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions, Features
 from promlike.promql.parser import parse
 from promlike.promql.result import QueryResult
+from promlike.promql.steady import is_steady
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
 from promlike.storage.store import Store

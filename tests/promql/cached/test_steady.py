@@ -2,13 +2,13 @@
 
 import pytest
 
-from promlike.promql.cached import steady
+from promlike.promql import steady
 from promlike.promql.cached.reach import Reach, reaches
-from promlike.promql.cached.steady import is_steady
 from promlike.promql.context import QueryWindow
 from promlike.promql.functions import FUNCTIONS
 from promlike.promql.options import Features
 from promlike.promql.parser import parse
+from promlike.promql.steady import is_ordered, is_steady
 from promlike.promql.timing import Timing
 
 FEATURES = Features(promql_experimental_functions=True, promql_extended_range_selectors=True, promql_binop_fill_modifiers=True)
@@ -49,6 +49,14 @@ STEADY = (
     "predict_linear(m[1h], 3600)",
     "-m",
     "timestamp(m)",
+    "sum(sum by (job) (m))",
+    "sum(topk(3, m))",
+    "sum(a or b)",
+    "avg(label_replace(m, 'a', '$1', 'b', '(.*)'))",
+    "stddev(a + on (job) b)",
+    "sum(a * on (job) group_left (version) b)",
+    'sum(abs({__name__=~"a|b"}))',
+    "sum(histogram_quantile(0.9, m_bucket))",
 )
 
 UNSTEADY = (
@@ -72,14 +80,6 @@ UNSTEADY = (
     'rate({__name__=~"a|b"}[5m])',
     'rate({job="a"}[5m])',
     "max_over_time((a or b)[10m:1m])",
-    "sum(sum by (job) (m))",
-    "sum(topk(3, m))",
-    "sum(a or b)",
-    "avg(label_replace(m, 'a', '$1', 'b', '(.*)'))",
-    "stddev(a + on (job) b)",
-    "sum(a * on (job) group_left (version) b)",
-    'sum(abs({__name__=~"a|b"}))',
-    "sum(histogram_quantile(0.9, m_bucket))",
     "a + fill(0) b",
 )
 
@@ -87,6 +87,33 @@ UNSTEADY = (
 @pytest.mark.parametrize("query", STEADY)
 def test_steady(query: str) -> None:
     assert is_steady(parse(query, FEATURES), FEATURES)
+
+
+@pytest.mark.parametrize(
+    "query", ["m", "m > 5", "rate(m[5m])", "(sum(m))", "sum(a unless b)", "a / b", "-m", "avg(max_over_time(m[1h:1m]))"]
+)
+def test_ordered(query: str) -> None:
+    assert is_ordered(parse(query, FEATURES))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sum by (job) (m)",
+        "sum without (job) (m)",
+        "a or b",
+        "topk(3, m)",
+        "count_values('v', m)",
+        "label_replace(m, 'a', '$1', 'b', '(.*)')",
+        "a + on (job) b",
+        "a * on (job) group_left (version) b",
+        'abs({__name__=~"a|b"})',
+        "histogram_quantile(0.9, m_bucket)",
+        "sort(m)",
+    ],
+)
+def test_not_known_to_be_ordered(query: str) -> None:
+    assert not is_ordered(parse(query, FEATURES))
 
 
 @pytest.mark.parametrize("query", UNSTEADY)

@@ -3,7 +3,8 @@
 That needs every step to depend on its own time alone. Three things stand against it: functions of the query's own range; an order of
 series that depends on which of them occur at other steps, where the order decides (sums round, ties fall); and the rule that a function of
 ranges fails when two series would have the same labels without their names, be it at different steps. What is not known to be free of all
-three is not cached.
+three is not cached. Aggregations of range queries sort by labels what is not known to be in order (`is_ordered`), so that sums round in the
+same way whatever the range; ties of topk fall as in Prometheus, by the order of what occurs, and the engine tells of them.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from promlike.promql import ast
 from promlike.promql.check import value_type
 from promlike.promql.functions import FUNCTIONS
 from promlike.promql.options import Features
+from promlike.promql.shape import strip_parens
 
 _SINGLE = frozenset("absent absent_over_time scalar vector time pi step max_of min_of".split())
 """Their result is a number, or a single series."""
@@ -31,10 +33,8 @@ _BY_SERIES = frozenset(
 )
 """They make one series of each series of their argument and look at nothing but its samples and the time of the step."""
 
-_IN_ANY_ORDER = frozenset("count group count_values topk bottomk".split())
-"""Aggregations whose result does not depend on the order of series; of topk and bottomk the engine tells when a tie made it depend."""
-
-_IN_ORDER = frozenset("sum avg min max stddev stdvar quantile".split())
+_AGGREGATIONS = frozenset("sum avg min max stddev stdvar quantile count group count_values topk bottomk".split())
+"""Not those whose result depends on the order of series whatever their values are."""
 
 _SET_OPERATORS = frozenset({"and", "or", "unless"})
 
@@ -71,6 +71,17 @@ def is_steady(expr: ast.Expr, features: Features) -> bool:
     except _Unsteady:
         return False
     return True
+
+
+def is_ordered(expr: ast.Expr) -> bool:
+    """Is it known that of two series of a vector the same one comes first, whatever others there are at other steps?"""
+    expr = strip_parens(expr)
+    if isinstance(expr, ast.Aggregate):  # asked for at every level of a tree, which may have a thousand
+        return _is_one_series(expr)
+    try:
+        return _rows(expr).ordered
+    except _Unsteady:
+        return False
 
 
 def _rows(expr: ast.Expr) -> _Rows:
@@ -180,12 +191,15 @@ def _aggregate(node: ast.Aggregate) -> _Rows:
     operand = _rows(node.expr)
     if node.param is not None:
         _rows(node.param)
-    if node.op not in _IN_ANY_ORDER and not (node.op in _IN_ORDER and operand.ordered):
+    if node.op not in _AGGREGATIONS:
         raise _Unsteady
     if node.op in ("topk", "bottomk"):
         return _Rows(ordered=False, one_name=operand.one_name)
     if node.op == "count_values":
         return _MIXED
-    whole = not node.without and not node.grouping
     one_name = node.without or METRIC_NAME not in node.grouping or operand.one_name
-    return _Rows(ordered=whole, one_name=one_name)
+    return _Rows(ordered=_is_one_series(node), one_name=one_name)
+
+
+def _is_one_series(node: ast.Aggregate) -> bool:
+    return node.op not in ("topk", "bottomk", "limitk", "limit_ratio", "count_values") and not node.without and not node.grouping
