@@ -259,6 +259,8 @@ class Server:
             history=self._history,
             flushes=storage.flushes,
             reads_tiers=storage.reads_tiers,
+            view=lambda: storage.view,
+            hurry=storage.hurry,
             now_ms=wall_clock_ms,
             shared=self._shared_runs,
         )

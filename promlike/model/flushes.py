@@ -47,10 +47,14 @@ class FlushNews:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreView:
-    """How far what a process sees is what the store has: after flush `flush`, before `unflushed_from_ms`. Disputes aside."""
+    """How far what a process sees is what the store has, disputes aside: after flush `flush`, before `unflushed_from_ms`.
+
+    Not at all while it `is_changing`. Of what flushes of others changed since then, a process sees some, depending on what it reads.
+    """
 
     flush: int
     unflushed_from_ms: int
+    is_changing: bool = False
 
 
 def encode_changes(changes: Sequence[StoredChange]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from promlike.storage.recovery import enter
 from promlike.storage.store import NEVER_LAST_MS, Store, StoredSeries
 
 log = logging.getLogger(__name__)
+
+LEAST_INTERVAL_S = 1.0
+"""Between two looks, whoever hurries."""
 
 SERIES_AT_ONCE = 2000
 """Series that are entered before the loop gets its turn again."""
@@ -30,13 +34,28 @@ class Follower:
         self._head = head
         self._flusher = flusher
         self._changes = changes
+        self._before = 0
         self.is_behind = False
         """Is news being entered, or could it not be?"""
+        self._wanted = asyncio.Event()
+
+    @property
+    def followed(self) -> int:
+        """The number of a flush after which everything is known here. The store may know of news that are not entered yet."""
+        return self._before if self.is_behind else self._store.followed
+
+    def hurry(self) -> None:
+        """Somebody has seen that there is news."""
+        self._wanted.set()
 
     async def run(self) -> None:
         """Follow until cancelled; a store that is away is asked again next time."""
         while True:
-            await asyncio.sleep(self._interval_ms / 1000)
+            await asyncio.sleep(min(LEAST_INTERVAL_S, self._interval_ms / 1000))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_ms / 1000 - LEAST_INTERVAL_S):
+                    await self._wanted.wait()
+            self._wanted.clear()
             try:
                 await self.follow()
             except StorageError as error:
@@ -45,8 +64,7 @@ class Follower:
     async def follow(self) -> None:
         """Learn what others have stored since the last time. Raises StorageError."""
         async with self._flusher.paused():
-            # Until all is entered, what the store says of how much is known here holds for the store alone.
-            self.is_behind = True
+            self._before, self.is_behind = self.followed, True
             news = await self._store.load_news()
             if news is not None:
                 for portion in news.series:

@@ -347,11 +347,17 @@ class Storage:
         return self._store.database
 
     @property
-    def view(self) -> StoreView | None:
-        """How far what is seen here is what the store has; None when that cannot be said."""
-        if self._follower.is_behind or self._tombstones.current:
-            return None
-        return StoreView(flush=self._store.followed, unflushed_from_ms=self._ingest.unflushed.from_ms)
+    def view(self) -> StoreView:
+        """How far what is seen here is what the store has."""
+        return StoreView(
+            flush=self._follower.followed,
+            unflushed_from_ms=self._ingest.unflushed.from_ms,
+            is_changing=self._follower.is_behind or bool(self._tombstones.current),
+        )
+
+    def hurry(self) -> None:
+        """Let what others have flushed be seen soon."""
+        self._follower.hurry()
 
     @property
     def oldest_ms(self) -> int:

@@ -121,6 +121,8 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
                 history=StoreHistory(),
                 flushes=storage.flushes,
                 reads_tiers=storage.reads_tiers,
+                view=lambda: storage.view,
+                hurry=storage.hurry,
                 now_ms=wall_clock_ms,
             ),
             storage=storage,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promlike.model.blocks import Int32, Int64, SampleBlock
-from promlike.model.flushes import FOREVER_MS, StoredChange, decode_changes, encode_changes
+from promlike.model.flushes import FOREVER_MS, StoredChange, StoreView, decode_changes, encode_changes
 from promlike.storage.flush_changes import MOST_METRICS, USUAL_DELAY_MS, ChangeCollector
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.head_snapshot import LateSamples
@@ -101,17 +101,13 @@ def test_what_came_before_a_flush_waits_until_it_is_stored() -> None:
 async def test_storage_says_how_far_the_store_has_what_is_seen(benches: Benches) -> None:
     bench = await benches()
     await bench.append([("a", NOW_MS - 50, 1.0), ("b", NOW_MS - 20, 1.0)])
-    view = bench.storage.view
-    assert view is not None
-    assert (view.flush, view.unflushed_from_ms) == (0, NOW_MS - 50)
+    assert bench.storage.view == StoreView(flush=0, unflushed_from_ms=NOW_MS - 50)
     await bench.storage.flush()
-    view = bench.storage.view
-    assert view is not None
-    assert (view.flush, view.unflushed_from_ms) == (1, FOREVER_MS)
+    assert bench.storage.view == StoreView(flush=1, unflushed_from_ms=FOREVER_MS)
     await bench.append([("a", NOW_MS - 70, 1.0)])
     assert await bench.storage.delete_series([[]], start_ms=NOW_MS - 100, end_ms=NOW_MS - 60)
-    waiting = bench.storage.view
+    assert bench.storage.view == StoreView(flush=1, unflushed_from_ms=NOW_MS - 70, is_changing=True)
     await bench.storage.flush()
-    assert (waiting, bench.storage.view is None) == (None, False)
+    assert bench.storage.view == StoreView(flush=2, unflushed_from_ms=FOREVER_MS)
     (record,) = (await bench.storage.flushes(1)).records
     assert [change.metric for change in record.changes] == ["up"]

@@ -14,6 +14,7 @@ from promlike.model.labels import labels
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.result import Matrix
+from promlike.storage import follow
 from promlike.storage.options import HOUR_MS
 from promlike.storage.storage import Storage, StorageOptions
 from promlike.storage.tiers import Watermark
@@ -73,6 +74,22 @@ async def test_a_series_of_another_writer_may_be_written_and_survives_a_crash(pa
     await first.storage.follow()
     # Of a time that it has itself in memory, a daemon shows what it was given.
     assert await first.select() == answer({"a": merged["a"] | {NOW_MS - 100: 1.0}})
+
+
+async def test_news_that_somebody_needs_are_entered_soon(pair: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LEAST_INTERVAL_S", 0.01)
+    first, second = pair
+    await first.append([("a", NOW_MS - 100, 1.0)])
+    await first.storage.flush()
+    assert second.storage.view.flush < first.storage.view.flush
+    second.storage.hurry()
+    running = asyncio.create_task(second.storage.run())
+    async with asyncio.timeout(30):
+        while second.storage.view != first.storage.view:  # noqa: ASYNC110 - what another daemon's task does sets no event here
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await second.select() == answer({"a": {NOW_MS - 100: 1.0}})
 
 
 async def test_a_new_data_folder_sees_what_the_database_holds(pair: tuple[Bench, Bench], database: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from promlike.model.flushes import FlushNews, StoredChange
 from promlike.promql.cached.changed import Change, ChangeLog
+from promlike.promql.cached.planned import touched
 from promlike.promql.cached.reach import Reach
 from promlike.promql.cached.run import touched_steps
 
@@ -53,12 +54,16 @@ class StoreHistory:
         return self._tokens.get(number)
 
     def touched_since(self, number: int, reaches: Iterable[Reach]) -> list[tuple[int, int]]:
-        """The closed intervals of times of steps that look at what flushes after this one changed, or at what is disputed."""
+        """The closed intervals of times of steps that look at what flushes after this one changed."""
+        return touched(reaches, self._log, number)
+
+    def disputed(self, reaches: Iterable[Reach]) -> list[tuple[int, int]]:
+        """The closed intervals of times of steps that look at what daemons may see differently."""
         return [
-            touched
+            interval
             for reach in reaches
-            for change in (*self._log.since(number, reach.metric), *self._disputed(reach.metric))
-            if (touched := touched_steps(reach, change)) is not None
+            for change in self._disputed(reach.metric)
+            if (interval := touched_steps(reach, change)) is not None
         ]
 
     def _disputed(self, metric: str | None) -> Iterator[Change]:

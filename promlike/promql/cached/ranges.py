@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from promlike.errors import StorageError
 from promlike.model.blocks import StepGrid
-from promlike.model.flushes import FlushNews
+from promlike.model.flushes import FlushNews, StoreView
 from promlike.model.frame import SymbolScope
 from promlike.promql import ast
 from promlike.promql.annotations import joined_notes, rendered
@@ -54,7 +54,8 @@ class CachedRanges:
 
     `log` must be told of every change of samples older than SETTLED_MS once it can be read, `flushes(after)` tells what flushes changed
     after the one of this number, those of others among them, `oldest_ms()` is the time before which retention lets nothing be seen, and
-    `reads_tiers(requests)` says whether a rollup tier would answer any of them now. `shared`: the second level of the cache, which goes
+    `reads_tiers(requests)` says whether a rollup tier would answer any of them now. `view()` tells up to which flush what others stored is
+    seen as a whole, and `hurry()` asks for more to be. `shared`: the second level of the cache, which goes
     by the same `history`.
     """
 
@@ -70,6 +71,8 @@ class CachedRanges:
         history: StoreHistory,
         flushes: Callable[[int], Awaitable[FlushNews]],
         reads_tiers: Callable[[Sequence[SelectRequest]], Awaitable[bool]],
+        view: Callable[[], StoreView],
+        hurry: Callable[[], None],
         now_ms: Callable[[], int],
         shared: SharedRuns | None = None,
     ) -> None:
@@ -82,6 +85,8 @@ class CachedRanges:
         self._history = history
         self._flushes = flushes
         self._reads_tiers = reads_tiers
+        self._view = view
+        self._hurry = hurry
         self._now_ms = now_ms
         self._shared = shared
 
@@ -188,7 +193,18 @@ class CachedRanges:
             lookback_ms=lookback_ms,
             with_stats=with_stats,
         )
-        return None if has_gaps(expr, timing, grid.step_ms) else await self._without_tiers(expr, timing, plan)
+        if has_gaps(expr, timing, grid.step_ms) or self._sees_news(plan):
+            return None
+        return await self._without_tiers(expr, timing, plan)
+
+    def _sees_news(self, plan: Planned) -> bool:
+        """May steps look at what others stored and this process does not see as a whole yet? How much of it, depends on what is read."""
+        followed = self._view().flush
+        if followed >= self._history.last:
+            return False
+        self._hurry()
+        touched_steps = self._history.touched_since(followed, plan.reaches)
+        return any(first <= plan.grid.end_ms and last >= plan.grid.start_ms for first, last in touched_steps)
 
     async def _without_tiers(self, expr: ast.Expr, timing: Timing, plan: Planned) -> Planned | None:
         """None when rollup tiers have something to say: they are chosen for a range as a whole, where they fit all of it, or where samples

@@ -59,7 +59,7 @@ class SharedRuns:
         *,
         database: Callable[[], str],
         fingerprint: str,
-        view: Callable[[], StoreView | None],
+        view: Callable[[], StoreView],
     ) -> None:
         self.counters = SharedRunCounters()
         self._cache = cache
@@ -75,7 +75,7 @@ class SharedRuns:
 
     async def find(self, plan: Planned) -> Run | None:
         """What others, or this process before, know of a query and what holds here and now."""
-        if not self._cache.is_up or self._view() is None:
+        if not self._cache.is_up or self._view().is_changing:
             return None
         key = self._name(plan.key)
         (value,) = await self._cache.get_many([key])
@@ -88,7 +88,7 @@ class SharedRuns:
             self.counters.invalid += 1
             return None
         run, view = self._holding(plan, found), self._view()
-        if view is not None and view.flush < found.flush and self._history.token(found.flush) == found.token:
+        if view.flush < found.flush and self._history.token(found.flush) == found.token:
             self._note(key, found.run)  # who left it knows more than this process yet
         elif run is not None:
             self._note(key, run)
@@ -100,17 +100,17 @@ class SharedRuns:
         """The longest part of it that is what would be evaluated here."""
         view, history = self._view(), self._history
         # A flush that is not known of yet may have touched it.
-        if view is None or history.token(found.flush) != found.token or max(view.flush, found.flush) > history.last:
+        if view.is_changing or history.token(found.flush) != found.token or max(view.flush, found.flush) > history.last:
             return None
         last_ms = plan.last_seen_before_ms(view.unflushed_from_ms)
         run = found.run.cut(found.run.first_ms, last_ms)
-        since = history.touched_since(min(found.flush, view.flush), plan.reaches)
-        return None if run is None else run.without(since, plan.number)
+        gone = [*history.touched_since(min(found.flush, view.flush), plan.reaches), *history.disputed(plan.reaches)]
+        return None if run is None else run.without(gone, plan.number)
 
     def offer(self, plan: Planned, run: Run) -> None:
         """Let others have what is known of a query, as far as it may be shared."""
         view, history = self._view(), self._history
-        if view is None or not self._cache.is_up:
+        if view.is_changing or not self._cache.is_up:
             return
         flush = min(view.flush, history.last)
         token = history.token(flush)
@@ -123,8 +123,8 @@ class SharedRuns:
         if known is not None and part.last_ms <= known[1] + grown and part.first_ms >= known[0] - grown:
             return
         # Changes since it was evaluated, and what flushes that are not counted in changed.
-        since = [*touched(plan.reaches, self._log, run.number), *history.touched_since(flush, plan.reaches)]
-        part = part.without(since, part.number)
+        gone = [*touched(plan.reaches, self._log, run.number), *history.touched_since(flush, plan.reaches)]
+        part = part.without([*gone, *history.disputed(plan.reaches)], part.number)
         if part is None:
             return
         self._waiting[key] = SharedRun(run=part, flush=flush, token=token)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -47,6 +47,9 @@ class Bench:
     clock: list[int]
     foreign: list[FlushNews | StorageError]
     """What is said of flushes in place of what storage says, if anything."""
+    followed: list[int]
+    """After which of them everything is said to be seen."""
+    hurried: list[bool]
     refs: dict[Labels, int] = field(default_factory=dict)
 
     @property
@@ -99,6 +102,7 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
 
             storage.changes.subscribe(changed, settled_ms=SETTLED_MS)
             foreign: list[FlushNews | StorageError] = []
+            followed, hurried = [2**62], list[bool]()
 
             async def flushes(after: int) -> FlushNews:
                 said = foreign[0] if foreign else await storage.flushes(after)
@@ -116,9 +120,22 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
                 history=StoreHistory(),
                 flushes=flushes,
                 reads_tiers=storage.reads_tiers,
+                view=lambda: replace(storage.view, flush=followed[0]),
+                hurry=lambda: hurried.append(True),
                 now_ms=lambda: clock[0],
             )
-            opened.append(Bench(storage=storage, engine=engine, ranges=ranges, cache=cache, clock=clock, foreign=foreign))
+            opened.append(
+                Bench(
+                    storage=storage,
+                    engine=engine,
+                    ranges=ranges,
+                    cache=cache,
+                    clock=clock,
+                    foreign=foreign,
+                    followed=followed,
+                    hurried=hurried,
+                )
+            )
             return opened[-1]
 
         yield open_bench
@@ -293,6 +310,11 @@ async def test_of_what_others_change_nothing_is_trusted(benches: Benches) -> Non
     for number, metric, kept in ((1, "other", grid.count), (2, "m", 61), (3, None, 61)):
         change = StoredChange(metric=metric, start_ms=start_ms, end_ms=start_ms + 1)
         bench.foreign[:] = [FlushNews(last=number, records=(FlushRecord(number=number, token=7, own=False, changes=(change,)),))]
+        bench.followed[0] = number - 1
+        assert (await bench.same("m", grid_to(start_ms - MINUTE_MS, minutes=5))).stats.cached_steps == 21
+        assert len(bench.hurried) == 2 * number - 1
+        assert ((await bench.same("m", grid)).stats.cached_steps > 0) == (metric == "other")
+        bench.followed[0] = 2**62
         assert (await bench.same("m", grid)).stats.cached_steps == kept
         assert (await bench.same("m", grid)).stats.cached_steps == grid.count
     bench.foreign[:] = [FlushNews(last=5)]  # nobody knows any more what number 4 and 5 were about
