@@ -1,19 +1,29 @@
 """The shared suite on DuckDB, and what is DuckDB's own."""
 
+import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type information
 import pytest
 
-from promlike.errors import StorageError, StorageUnavailable
+from promlike.errors import QueryTimeout, StorageError, StorageUnavailable
+from promlike.model.labels import labels
+from promlike.promql.engine import Engine
+from promlike.promql.options import Deadline, EngineOptions
 from promlike.storage.duckdb import rows
+from promlike.storage.duckdb import store as stores_module
 from promlike.storage.duckdb.migrations import MIGRATIONS, Migration, migrate, schema_version
 from promlike.storage.duckdb.schema import FIRST_TABLES
 from promlike.storage.duckdb.store import DuckDBStore
+from promlike.storage.options import StorageOptions
+from promlike.storage.storage import Storage
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, loaded, read, records, stores_of, up
 
 
@@ -166,3 +176,43 @@ async def test_late_samples_of_a_batch_may_touch_its_own_samples(stores: Stores)
     await store.write(batch({0: [(START_MS, 1.0), (START_MS + 1, 1.0)]}, series=records("a"), late={0: [(START_MS, 2.0)]}))
     assert await read(store, [0]) == [[(START_MS, 2.0), (START_MS + 1, 1.0)]]
     assert (await loaded(store))[0].labels == up("a")
+
+
+def endless(cursor: duckdb.DuckDBPyConnection, *_: object) -> int:
+    """Reads for minutes, in two statements."""
+    for _again in range(2):
+        cursor.sql("SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b").to_arrow_table()
+    return 0
+
+
+async def test_reads_that_are_cancelled_stop(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await stores()
+    await store.write(batch({0: [(START_MS, 1.5)]}, series=records("a")))
+    with monkeypatch.context() as patch:
+        patch.setattr(stores_module, "count_samples", endless)
+        reads = [asyncio.create_task(store.count(np.array([0], np.int32), 0, START_MS)) for _ in range(8)]  # more than there are threads
+        await asyncio.sleep(0.3)
+        for reading in reads:
+            reading.cancel()
+        found = await asyncio.gather(*reads, return_exceptions=True)
+        assert all(isinstance(error, asyncio.CancelledError) for error in found)
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*(read(store, [0]) for _ in range(4))) == [[[(START_MS, 1.5)]]] * 4
+
+
+async def test_a_query_that_times_out_stops_its_read(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores_module, "read_samples", endless)
+    now_ms = int(time.time() * 1000)
+    storage = Storage(StorageOptions(data_dir=tmp_path), DuckDBStore(tmp_path / "other.duckdb", readers=1))
+    await storage.open()
+    with ThreadPoolExecutor(1) as pool:
+        engine = Engine(EngineOptions(), pool)
+        await storage.append(np.array([storage.series_ref(labels({"__name__": "up"}))], np.int32), np.array([now_ms]), np.array([1.0]))
+        await storage.flush()
+        storage._head.collect(0, 1, now_ms)
+        with pytest.raises(QueryTimeout):
+            await engine.instant(storage, "up", now_ms, deadline=Deadline.after(0.3))
+        engine.close()
+    async with asyncio.timeout(20):
+        assert (await storage.store_stats()).samples == 1
+        await storage.close()

@@ -17,6 +17,7 @@ from promlike.errors import StorageUnavailable
 from promlike.storage.options import StorageOptions, Timeouts
 from promlike.storage.storage import Storage
 from promlike.storage.timescale import connection as connections
+from promlike.storage.timescale.copy import copy_bytes
 from promlike.storage.timescale.store import TimescaleStore
 from tests.servers import free_port
 from tests.storage.postgres import Postgres
@@ -122,6 +123,40 @@ async def test_a_write_that_is_cancelled_leaves_nothing_and_no_lock(store: Times
     await other.close()
     await store.write(batch({0: [(START_MS + 2, 3.0)]}, position=(1, 24)))
     assert await read(store, [0]) == [[(START_MS, 1.0), (START_MS + 2, 3.0)]]
+
+
+async def working(url: str) -> int:
+    """How many statements the server works on for promlike."""
+    connection = await asyncpg.connect(url)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'promlike' AND state = 'active'"
+    found: int = await connection.fetchval(query)
+    await connection.close()
+    return found
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+@pytest.mark.parametrize("copied", [False, True])
+async def test_the_server_stops_a_read_that_is_cancelled(
+    plain_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_transaction: bool, copied: bool
+) -> None:
+    monkeypatch.setattr(connections, "CHECK_CLIENT_MS", 0)  # so that the server does not find out by itself
+    store = TimescaleStore(plain_database, folder=tmp_path, timeouts=Timeouts(connect_s=5.0, statement_s=60.0, lock_s=5.0))
+    await store.open()
+
+    async def long_read() -> None:
+        query = "SELECT pg_sleep(0.01) FROM generate_series(1, 100000)"
+        database = store._database
+        async with database.transaction("wait", readonly=True) if in_transaction else database.connection("wait") as connection:
+            await (copy_bytes(connection, query) if copied else connection.fetch(query))
+
+    reading = asyncio.create_task(long_read())
+    await asyncio.sleep(0.3)
+    assert await working(plain_database) == 1
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert await working(plain_database) == 0
+    await store.close()
 
 
 async def test_the_position_waits_for_a_flush_whose_process_is_gone(store: TimescaleStore, plain_database: str) -> None:

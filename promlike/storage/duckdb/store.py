@@ -25,6 +25,7 @@ from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.exemplars import read_exemplars, write_exemplars
 from promlike.storage.duckdb.files import copy_database, make_database
 from promlike.storage.duckdb.flushes import load_flushes, load_number, note_deleted_before, note_flush
+from promlike.storage.duckdb.interruptible import Interruptible
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_days, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
@@ -71,9 +72,13 @@ class DuckDBStore:
         if self._closed:
             return
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._disconnect)
+
+        def end() -> None:
+            self._readers.shutdown(wait=True)  # first: DuckDB refuses to close a connection whose cursors are at work
+            self._disconnect()
+
+        await asyncio.get_running_loop().run_in_executor(self._writer, end)
         self._writer.shutdown(wait=True)
-        self._readers.shutdown(wait=True)
 
     async def load_series(self) -> AsyncIterator[StoredSeries]:
         doing = "load series"
@@ -233,12 +238,13 @@ class DuckDBStore:
         return await self._on_writer(doing, transact)
 
     async def _read(self, doing: str, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        """Run a query on a cursor of its own, in a reader's thread."""
+        """Run a query on a cursor of its own, in a reader's thread, which is interrupted when the task is cancelled."""
+        interruptible = Interruptible()
 
         def query() -> T:
             for attempt in range(OUT_OF_MEMORY_ATTEMPTS):
                 try:
-                    with translated(doing), self._opened().cursor() as cursor:
+                    with translated(doing), self._opened().cursor() as cursor, interruptible.reading(cursor):
                         return work(cursor)
                 except StorageUnavailable as error:
                     if not isinstance(error.__cause__, duckdb.OutOfMemoryException) or attempt == OUT_OF_MEMORY_ATTEMPTS - 1:
@@ -246,7 +252,11 @@ class DuckDBStore:
                     time.sleep(0.02 * (attempt + 1))
             raise StorageUnavailable(f"DuckDB has no memory to {doing}")
 
-        return await self._in_thread(self._readers, query)
+        try:
+            return await self._in_thread(self._readers, query)
+        except asyncio.CancelledError:
+            interruptible.interrupt()
+            raise
 
     async def _in_thread(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         if self._closed:

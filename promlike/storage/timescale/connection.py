@@ -78,7 +78,8 @@ class Database:
     async def connection(self, what: str) -> AsyncIterator[Any]:
         """A connection; errors inside the block leave it as StorageErrors that say what was tried.
 
-        A connection that was left in the middle of something (an answer that did not come in time, a task that was cancelled) is closed.
+        When the task is cancelled, the server is told to cancel the statement. A connection that was left in the middle of something else
+        (a transaction, an answer that did not come in time) is closed.
         """
         if self._pool is None:
             raise StorageUnavailable(f"cannot {what}: the store is closed")
@@ -86,12 +87,19 @@ class Database:
             connection = await self._pool.acquire(timeout=self.timeouts.connect_s + self.timeouts.statement_s)
             try:
                 yield connection
+            except asyncio.CancelledError:
+                if connection.is_in_transaction():
+                    connection.terminate()
+                # This waits until the statement is cancelled, which asyncpg has asked for, or closes the connection.
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, OSError):
+                    await self._pool.release(connection, timeout=self.timeouts.connect_s)
+                raise
             except BaseException as error:
                 if not isinstance(error, asyncpg.PostgresError | PromlikeError):
                     connection.terminate()
-                raise
-            finally:
                 await self._pool.release(connection, timeout=self.timeouts.connect_s)
+                raise
+            await self._pool.release(connection, timeout=self.timeouts.connect_s)
 
     @asynccontextmanager
     async def transaction(self, what: str, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Any]:
@@ -108,6 +116,11 @@ class Database:
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     if not connection.is_closed():
                         await transaction.rollback()
+                raise
+            except asyncio.CancelledError:
+                if readonly:
+                    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, OSError):
+                        await asyncio.wait_for(transaction.rollback(), self.timeouts.connect_s)
                 raise
             await transaction.commit()
 
