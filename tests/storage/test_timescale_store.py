@@ -10,6 +10,7 @@ import pytest
 from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
 from promlike.storage.store import Metadata, SeriesRecord
+from promlike.storage.timescale import series
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, loaded, read, records, stores_of
 
@@ -35,6 +36,17 @@ async def test_samples_are_compressed_while_they_are_copied(stores: Stores, data
     await connection.close()
     assert batches >= 1
     assert (await store.stats()).bytes < 80_000 * 10
+
+
+async def test_times_of_many_series_are_widened_in_parts(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement for all series at once could take longer than statements may."""
+    monkeypatch.setattr(series, "TIMES_AT_ONCE", 2)
+    store = await stores()
+    await store.write(batch({ref: [(START_MS + ref, 1.0)] for ref in range(5)}, series=records(*"abcde")))
+    late = {ref: [(START_MS - ref, 1.0)] for ref in range(1, 5)}
+    await store.write(batch({ref: [(START_MS + 100 + ref, 1.0)] for ref in range(5)}, late=late, position=(1, 16)))
+    times = [(START_MS - ref, START_MS + 100 + ref) for ref in range(5)]
+    assert [(each.min_time_ms, each.max_time_ms) for each in await loaded(store)] == times
 
 
 async def test_people_can_query_samples_by_labels(stores: Stores, database: str) -> None:

@@ -19,6 +19,9 @@ from promlike.storage.timescale.version2 import KEY
 SERIES_AT_ONCE = 10_000
 """Series whose labels stand in memory together while they are written."""
 
+TIMES_AT_ONCE = 100_000
+"""Series whose times one statement widens: about a second of work, far from the timeout of a statement."""
+
 INSERT_SERIES = f"""
 INSERT INTO series (metric, labels)
 SELECT coalesce(labels->>'{METRIC_NAME}', ''), labels FROM (
@@ -80,10 +83,13 @@ async def write_times(connection: Any, writer: int, flush: int, times: Sequence[
     if not times:
         return
     columns = [np.concatenate(column) for column in zip(*times, strict=True)]
-    await connection.execute("CREATE TEMP TABLE incoming_times (ref int, first timestamptz, last timestamptz) ON COMMIT DROP")
-    await copy_in(connection, "incoming_times", {"ref": "int4", "first": "timestamptz", "last": "timestamptz"}, *columns)
-    await connection.execute("ANALYZE incoming_times")
-    await connection.execute(WIDEN_TIMES, writer, flush)
+    for low in range(0, len(columns[0]), TIMES_AT_ONCE):
+        part = [column[low : low + TIMES_AT_ONCE] for column in columns]
+        await connection.execute("CREATE TEMP TABLE incoming_times (ref int, first timestamptz, last timestamptz) ON COMMIT DROP")
+        await copy_in(connection, "incoming_times", {"ref": "int4", "first": "timestamptz", "last": "timestamptz"}, *part)
+        await connection.execute("ANALYZE incoming_times")
+        await connection.execute(WIDEN_TIMES, writer, flush)
+        await connection.execute("DROP TABLE incoming_times")
 
 
 async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int32) -> list[str]:
