@@ -33,8 +33,7 @@ def ingest(server: Server, bodies: list[list[bytes]], samples: int) -> IngestRes
     before = server.usage()
     client_before = time.process_time()
     began = time.perf_counter()
-    with ThreadPoolExecutor(len(bodies)) as threads:
-        slowest = max(threads.map(lambda shard: send(server.url, shard), bodies))
+    slowest = send_all(server.url, bodies)
     seconds = time.perf_counter() - began
     client_cpu = time.process_time() - client_before
     settle(server)
@@ -46,6 +45,12 @@ def ingest(server: Server, bodies: list[list[bytes]], samples: int) -> IngestRes
         client_cpu_seconds=client_cpu,
         slowest_answer_seconds=slowest,
     )
+
+
+def send_all(url: str, bodies: list[list[bytes]]) -> float:
+    """Send all bodies, one connection a list, each body after the answer to the one before; the slowest answer, in seconds."""
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        return max(threads.map(lambda shard: send(url, shard), bodies))
 
 
 def send(url: str, bodies: list[bytes]) -> float:

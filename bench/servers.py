@@ -70,7 +70,7 @@ def start(name: str, folder: Path, flags: Sequence[str] = ()) -> Server:
     (folder / "prometheus.yml").write_text("global:\n  scrape_interval: 15s\n")
     log = folder / "log"
     began = time.monotonic()
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen([*_command(name, port, folder), *flags], stdout=output, stderr=subprocess.STDOUT)
     server = Server(name=name, url=f"http://127.0.0.1:{port}", process=process, folder=folder)
     try:
@@ -133,6 +133,12 @@ def process_usage(pid: int) -> Usage:
     )
 
 
+def ended_cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process's children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / TICKS
+
+
 def settle(server: Server, *, seconds: float = 20.0) -> None:
     """Wait until the server rests (under a tenth of a core for a second), so that work put off counts as work of the load."""
     until = time.monotonic() + seconds
@@ -146,6 +152,7 @@ def settle(server: Server, *, seconds: float = 20.0) -> None:
 
 
 def free_port() -> int:
+    """A port nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
