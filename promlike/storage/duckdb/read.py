@@ -24,8 +24,9 @@ def read_samples(cursor: duckdb.DuckDBPyConnection, refs: Int32, start_ms: int, 
         return SampleBlock.empty(len(refs))
     with wanted(cursor, refs) as chosen:
         query = f"SELECT series_id, ts, value FROM samples {chosen} AND ts > $start AND ts <= $end"
-        table = cursor.sql(query, params={"start": start_ms, "end": end_ms}).to_arrow_table()
-    ids, ts_ms, values = (column_array(column) for column in table.columns)
+        columns = cursor.sql(query, params={"start": start_ms, "end": end_ms}).to_arrow_table().columns
+    # Popped, so that none is in memory twice for longer than it takes to copy it.
+    ids, ts_ms, values = (column_array(columns.pop(0)) for _ in range(3))
     return arrange(refs, ids, ts_ms, values)
 
 
