@@ -1,15 +1,20 @@
 """`/api/v1/label/<name>/values`: the values of one label. Names outside the old alphabet may come escaped as `U__…`."""
 
+import asyncio
 import re
 
 from aiohttp import web
 
 from promlike.api.context import Api
-from promlike.api.envelope import Answer, answer, truncated
+from promlike.api.envelope import Answer, truncated
+from promlike.api.json_text import to_json
 from promlike.api.params import Params
 from promlike.api.selection import read_selection
 from promlike.errors import BadRequest
 from promlike.model.labels import quote
+
+OFF_LOOP_FROM = 50_000
+"""More values than this are encoded in a worker thread: a few milliseconds of work."""
 
 _ESCAPED = re.compile(r"_([0-9a-fA-F]{1,6})_|__|[^_]", re.DOTALL)
 
@@ -22,7 +27,8 @@ async def label_values(api: Api, params: Params, request: web.Request) -> Answer
     values, is_cut = await api.storage.label_values(
         name, selection.matcher_sets, start_ms=selection.start_ms, end_ms=selection.end_ms, limit=selection.limit
     )
-    return answer(values, warnings=truncated(is_cut))
+    data = await asyncio.to_thread(to_json, values) if len(values) > OFF_LOOP_FROM else to_json(values)
+    return Answer(data=[data], warnings=truncated(is_cut))
 
 
 def unescape_name(name: str) -> str:

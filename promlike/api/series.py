@@ -1,5 +1,7 @@
 """`/api/v1/series`: the label sets of matching series."""
 
+import asyncio
+
 from aiohttp import web
 
 from promlike.api.context import Api
@@ -9,6 +11,10 @@ from promlike.api.json_text import to_json
 from promlike.api.params import Params
 from promlike.api.selection import read_selection
 from promlike.errors import BadRequest
+from promlike.model.labels import Labels
+
+OFF_LOOP_FROM = 2000
+"""More series than this are encoded in a worker thread: a few milliseconds of work."""
 
 
 async def series(api: Api, params: Params, request: web.Request) -> Answer:
@@ -21,4 +27,9 @@ async def series(api: Api, params: Params, request: web.Request) -> Answer:
     found, is_cut = await api.storage.series(
         selection.matcher_sets, start_ms=selection.start_ms, end_ms=selection.end_ms, limit=selection.limit
     )
-    return Answer(data=[to_json([dict(labels) for labels in found])], warnings=truncated(is_cut))
+    data = await asyncio.to_thread(_encode, found) if len(found) > OFF_LOOP_FROM else _encode(found)
+    return Answer(data=[data], warnings=truncated(is_cut))
+
+
+def _encode(found: list[Labels]) -> bytes:
+    return to_json([dict(labels) for labels in found])
