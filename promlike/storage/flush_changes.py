@@ -13,7 +13,7 @@ from promlike.storage.store import Deletion
 USUAL_DELAY_MS = 120_000
 """Samples that come no later than this belong to the time since the flush before, which changes as a whole."""
 
-MOST_METRICS = 1000
+MOST_METRICS = 200
 """A flush that changes older times of more metrics counts as a change of all."""
 
 

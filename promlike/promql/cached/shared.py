@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
+from time import monotonic
 
 from promlike.cache.shared import SharedCache
 from promlike.model.flushes import StoreView
@@ -27,6 +28,8 @@ MOST_WAITING = 64
 MOST_REMEMBERED = 10_000
 WORTH = 50
 """A run is written again once it has grown by more than one part in so many: mostly after every flush."""
+TRUSTED_S = 600.0
+"""How long what was written is believed to be there; Redis may have lost it."""
 DECODED_AT_ONCE = 50_000
 """Longer values, in bytes, are decoded in a worker thread."""
 
@@ -47,7 +50,8 @@ class SharedRunCounters:
 class SharedRuns:
     """Finds and offers runs. Everything runs on the event loop's thread but for packing and unpacking. `run` does the writing.
 
-    `database` and `fingerprint` tell apart what must not meet. `view()` says how far this process sees what the store has.
+    `database` and `fingerprint` tell apart what must not meet. `view()` says how far this process sees what the store has. `now` is a clock
+    in seconds.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class SharedRuns:
         database: Callable[[], str],
         fingerprint: str,
         view: Callable[[], StoreView],
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self.counters = SharedRunCounters()
         self._cache = cache
@@ -69,7 +74,8 @@ class SharedRuns:
         self._database = database
         self._fingerprint = fingerprint
         self._view = view
-        self._there: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._now = now
+        self._there: OrderedDict[str, tuple[int, int, float]] = OrderedDict()
         self._waiting: OrderedDict[str, SharedRun] = OrderedDict()
         self._some_wait = asyncio.Event()
 
@@ -119,8 +125,9 @@ class SharedRuns:
         if token is None or part is None:
             return
         key = self._name(plan.key)
-        known, grown = self._there.get(key), (part.last_ms - part.first_ms) // WORTH
-        if known is not None and part.last_ms <= known[1] + grown and part.first_ms >= known[0] - grown:
+        grown = (part.last_ms - part.first_ms) // WORTH
+        first_ms, last_ms, noted = self._there.get(key, (part.last_ms, part.first_ms, -TRUSTED_S))
+        if self._now() < noted + TRUSTED_S and part.last_ms <= last_ms + grown and part.first_ms >= first_ms - grown:
             return
         # Changes since it was evaluated, and what flushes that are not counted in changed.
         gone = [*touched(plan.reaches, self._log, run.number), *history.touched_since(flush, plan.reaches)]
@@ -161,7 +168,7 @@ class SharedRuns:
 
     def _note(self, key: str, run: Run) -> None:
         """Remember which steps are there."""
-        self._there[key] = run.first_ms, run.last_ms
+        self._there[key] = run.first_ms, run.last_ms, self._now()
         self._there.move_to_end(key)
         if len(self._there) > MOST_REMEMBERED:
             self._there.popitem(last=False)

@@ -23,7 +23,7 @@ from promlike.promql.cached.changed import ChangeLog
 from promlike.promql.cached.fingerprint import fingerprint
 from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.ranges import SETTLED_MS, CachedRanges
-from promlike.promql.cached.shared import SharedRuns
+from promlike.promql.cached.shared import TRUSTED_S, SharedRuns
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions, Features
 from promlike.promql.parser import parse
@@ -333,6 +333,23 @@ async def test_redis_that_is_away_or_holds_something_else_is_a_miss(daemons: Dae
     await daemon.same(QUERY, GRID)
     daemon.forget()
     assert (await daemon.same(QUERY, GRID)).stats.shared_steps == GRID.count
+
+
+async def test_what_redis_has_lost_is_written_again_after_a_while(daemons: Daemons, redis: RedisServer) -> None:
+    daemon = await daemons("one")
+    now = [0.0]
+    daemon.shared._now = lambda: now[0]
+    await fill(daemon)
+    await daemon.storage.flush()
+    await daemon.same(QUERY, GRID)
+    redis.kill()
+    redis.start()
+    # Each time a step is evaluated. The first attempt finds the connection broken.
+    for step, (seconds, written) in enumerate(((TRUSTED_S - 1, 1), (TRUSTED_S, 1), (TRUSTED_S, 2))):
+        now[0] = seconds
+        await daemon.same(QUERY, StepGrid(start_ms=GRID.start_ms - 15_000 * step - 15_000, step_ms=15_000, count=100))
+        assert daemon.shared.counters.written == written
+        await asyncio.sleep(0.06)
 
 
 async def test_a_database_that_was_restored_does_not_meet_what_came_after(daemons: Daemons, tmp_path: Path) -> None:
