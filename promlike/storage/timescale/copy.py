@@ -45,7 +45,7 @@ def encode_columns(types: Sequence[str], *columns: NDArray[Any]) -> bytes:
     return HEADER + rows.tobytes() + TRAILER
 
 
-def decode_columns(types: Sequence[str], stream: bytes) -> list[NDArray[Any]]:
+def decode_columns(types: Sequence[str], stream: bytes | bytearray) -> list[NDArray[Any]]:
     """The columns of a COPY stream; raise StorageError when it is not one of N such rows."""
     row = _row(tuple(types))
     if not stream.startswith(SIGNATURE) or not stream.endswith(TRAILER):
@@ -70,15 +70,15 @@ async def copy_out(connection: Any, types: Sequence[str], query: str, *arguments
     return decode_columns(types, await copy_bytes(connection, query, *arguments))
 
 
-async def copy_bytes(connection: Any, query: str, *arguments: object) -> bytes:
-    """The COPY stream of a query's answer."""
-    received: list[bytes] = []
+async def copy_bytes(connection: Any, query: str, *arguments: object) -> bytearray:
+    """The COPY stream of a query's answer; while it comes it is in memory once, not in parts and as a whole."""
+    received = bytearray()
 
     async def receive(data: bytes) -> None:
-        received.append(data)
+        received.extend(data)
 
     await connection.copy_from_query(query, *arguments, output=receive, format="binary")
-    return b"".join(received)
+    return received
 
 
 async def stream_of(stream: bytes) -> AsyncIterator[bytes]:

@@ -93,7 +93,7 @@ async def _load_some(connection: Any, writer: int, some: str) -> StoredSeries:
     return await asyncio.to_thread(_joined, labels, writers)
 
 
-def _joined(labels_stream: bytes, writers_stream: bytes) -> StoredSeries:
+def _joined(labels_stream: bytearray, writers_stream: bytearray) -> StoredSeries:
     ids, labels = decode_labels(labels_stream)
     found, refs, first_ms, last_ms = decode_columns(("int4", "int4", "timestamptz", "timestamptz"), writers_stream)
     rows = rows_of(ids, found)

@@ -19,8 +19,8 @@ async def read_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int) 
     """Samples of `ids int32[S]`, S > 0, some of which may be NO_ID; see `Store.read`."""
     # Binary COPY hands over rows as one stream of bytes, so no Python object is made for a row.
     query = f"SELECT ts, series_id, value FROM samples WHERE {wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
-    stream = await copy_bytes(connection, query, to_time(start_ms), to_time(end_ms))
-    return await asyncio.to_thread(_block, ids, stream)
+    streams = [await copy_bytes(connection, query, to_time(start_ms), to_time(end_ms))]
+    return await asyncio.to_thread(_block, ids, streams)
 
 
 async def count_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int) -> int:
@@ -48,8 +48,8 @@ async def load_stats(connection: Any, *, timescale: bool) -> StoreStats:
     )
 
 
-def _block(ids: Int32, stream: bytes) -> SampleBlock:
-    ts_ms, found, values = decode_columns(SAMPLE, stream)
+def _block(ids: Int32, streams: list[bytearray]) -> SampleBlock:
+    ts_ms, found, values = decode_columns(SAMPLE, streams.pop())  # popped: it is gone before the columns are arranged
     return arrange(np.arange(len(ids), dtype=np.int32), rows_of(ids, found), ts_ms, values)
 
 

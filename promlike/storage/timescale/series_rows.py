@@ -16,7 +16,7 @@ from promlike.storage.timescale.text import ESCAPE, original
 SHORTEST_ROW = 2 + 4 + 4 + 4 + 2
 
 
-def decode_labels(stream: bytes) -> tuple[Int32, LabelColumns]:
+def decode_labels(stream: bytes | bytearray) -> tuple[Int32, LabelColumns]:
     """Ids, int32[S], and labels of a COPY stream; raise StorageError when it is not one of such rows."""
     if not stream.startswith(SIGNATURE) or not stream.endswith(TRAILER):
         raise StorageError("the database answered with something that is not binary COPY")

@@ -166,7 +166,7 @@ def check_unchanged(before: int, now: int) -> None:
         raise StorageUnavailable("another daemon stored samples while some were rolled up; they will be rolled up again")
 
 
-def _rows(names: list[str], given: Int32, refs: Int32, stream: bytes) -> StoredRows:
+def _rows(names: list[str], given: Int32, refs: Int32, stream: bytearray) -> StoredRows:
     found, *columns = decode_columns(("int4", *(COLUMNS[name][1] for name in names)), stream)
     arrays: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in COLUMN_TYPES.items()} | dict(zip(names, columns, strict=True))
     at = rows_of(given, found)
