@@ -14,13 +14,14 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -204,33 +205,39 @@ def restart(options: argparse.Namespace, flags: Sequence[str], name: str, folder
     """Bring many series into a store, then start on it: after a stop, after kill -9, which leaves the last samples in the log."""
     fleet = make_fleet(series=options.many, steps=2, end_ms=int(time.time() * 1000))
     bodies = make_bodies(fleet, connections=options.connections, samples_per_body=2000)
-    server = start("promlike", folder, flags)
-    began = time.perf_counter()
-    send_all(server.url, bodies)
-    sent = time.perf_counter() - began
-    _wait_until_stored(server)
-    loaded = server.usage()
-    print(
-        f"{name}: {options.many} new series, {fleet.samples} samples in {sent:.1f} s, stored after {time.perf_counter() - began:.1f} s",
-        end="",
-    )
-    print(f", {loaded.rss_bytes / 1e6:.0f} MB" if loaded else "")
-    server.stop()
+    with _running(folder, flags) as server:
+        began = time.perf_counter()
+        send_all(server.url, bodies)
+        sent = time.perf_counter() - began
+        _wait_until_stored(server)
+        stored = time.perf_counter() - began
+        loaded = server.usage()
+    size = f", {loaded.rss_bytes / 1e6:.0f} MB" if loaded else ""
+    print(f"{name}: {options.many} new series, {fleet.samples} samples in {sent:.1f} s, stored after {stored:.1f} s{size}")
     for after in ("a stop", "kill -9 with 2 samples of each in the log"):
         before = database.usage().cpu_seconds if database else 0.0
-        server = start("promlike", folder, flags)
-        usage = server.usage()
-        cpu = f"CPU seconds: promlike {usage.cpu_seconds:.1f}" if usage else ""
-        if database is not None:
-            cpu += f", database {database.usage().cpu_seconds - before:.1f}"
-        size = f"{usage.rss_bytes / 1e6:.0f} MB (at most {usage.peak_rss_bytes / 1e6:.0f} MB)" if usage else ""
-        found = _metric(server, "prometheus_tsdb_head_series")
-        print(f"{name}, after {after}: ready in {server.ready_seconds:.2f} s with {found:.0f} series, {size}; {cpu}")
-        if after == "a stop" and server.process is not None:
-            send_all(server.url, make_bodies(_later(fleet), connections=options.connections, samples_per_body=2000))
-            server.process.kill()
-            server.process.wait()
-    server.stop()
+        with _running(folder, flags) as server:
+            usage = server.usage()
+            cpu = f"CPU seconds: promlike {usage.cpu_seconds:.1f}" if usage else ""
+            if database is not None:
+                cpu += f", database {database.usage().cpu_seconds - before:.1f}"
+            size = f"{usage.rss_bytes / 1e6:.0f} MB (at most {usage.peak_rss_bytes / 1e6:.0f} MB)" if usage else ""
+            found = _metric(server, "prometheus_tsdb_head_series")
+            print(f"{name}, after {after}: ready in {server.ready_seconds:.2f} s with {found:.0f} series, {size}; {cpu}")
+            if after == "a stop" and server.process is not None:
+                send_all(server.url, make_bodies(_later(fleet), connections=options.connections, samples_per_body=2000))
+                server.process.kill()
+                server.process.wait()
+
+
+@contextmanager
+def _running(folder: Path, flags: Sequence[str]) -> Iterator[Server]:
+    """A daemon that is stopped at the end, unless it was killed before."""
+    server = start("promlike", folder, flags)
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def _later(fleet: Fleet) -> Fleet:
@@ -261,6 +268,7 @@ async def _drop(url: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="bench-database-", dir=options.folder)))
         database = None if options.url else cleanup.enter_context(postgres(options.folder))
