@@ -147,7 +147,7 @@ def test_series_for_old_settings_and_bare_selectors(server: Server) -> None:
     ],
 )
 def test_errors_are_envelopes_that_grafana_shows(server: Server, form: dict[str, str], status: int, kind: str, text: str) -> None:
-    answer = post(server, "query", **form)
+    answer = post(server, "query", time=NOW, **form)
     assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
     envelope = answer.json()
     assert list(envelope) == ["status", "errorType", "error"]
