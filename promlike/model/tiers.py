@@ -6,7 +6,7 @@ whose ends are such multiples holds whole buckets, and whatever a function needs
 
 from dataclasses import dataclass, fields, replace
 from enum import Flag, auto
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,42 @@ def wanted_names(columns: TierColumn) -> list[str]:
     return [name for name in COLUMN_TYPES if _is_wanted(name, columns)]
 
 
+class Tier(Protocol):
+    """Rows of S series, as `TierBlock` has them: such a block, or something that makes it when it is asked for.
+
+    A query over many rows takes them portion by portion: what a kernel gets still lies in the processor's cache.
+    """
+
+    @property
+    def resolution_ms(self) -> int: ...
+
+    @property
+    def series(self) -> int: ...
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """What is in memory."""
+        ...
+
+    @property
+    def portion(self) -> int:
+        """How many series to take at once, at least 1."""
+        ...
+
+    def part(self, low: int, high: int) -> "TierBlock":
+        """The rows of the series low..high-1. From any thread."""
+        ...
+
+    def filled_series(self) -> tuple[Bool, "Tier"]:
+        """Which series have rows, `bool[S]`, and the rows without the others."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TierBlock:
     """Rows of S series, sorted by (series, bucket), no bucket twice; those of series i stand at `offsets[i]:offsets[i+1]`
@@ -141,6 +177,32 @@ class TierBlock:
     @property
     def series(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def count(self) -> int:
+        """B"""
+        return self.rows.count
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes
+
+    @property
+    def portion(self) -> int:
+        """All of them: they are there."""
+        return max(self.series, 1)
+
+    def part(self, low: int, high: int) -> "TierBlock":
+        """See `Tier.part`. Arrays are shared."""
+        if (low, high) == (0, self.series):
+            return self
+        rows = self.rows.take(slice(self.offsets[low], self.offsets[high]))
+        return replace(self, rows=rows, offsets=self.offsets[low : high + 1] - self.offsets[low])
+
+    def filled_series(self) -> tuple[Bool, "TierBlock"]:
+        """See `Tier.filled_series`."""
+        filled = self.offsets[1:] > self.offsets[:-1]
+        return filled, replace(self, offsets=np.append(0, self.offsets[1:][filled]))
 
     def filled(self) -> "TierBlock":
         """Without the rows that stand for stale markers alone; the same object when there are none."""

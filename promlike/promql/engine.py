@@ -276,7 +276,7 @@ class Engine:
         started = perf_counter()
         run = self._execution(query, selection, budget, chunks)
         budget.loaded()
-        rows = [block.tier.rows for block in selection.blocks if block.tier is not None]
+        rows = [block.tier for block in selection.blocks if block.tier is not None]
         total = sum(block.samples.count for block in selection.blocks) + sum(part.count for part in rows)
         held = sum(block.samples.count for block in selection.blocks if isinstance(block.samples, SampleBlock))
         run.budget.hold(total, held * SAMPLE_BYTES + sum(part.nbytes for part in rows))

@@ -122,7 +122,7 @@ def size(value: Value) -> int:
         case RangeValue():
             return value.samples.count
         case TierValue():
-            return value.tier.rows.count
+            return value.tier.count
         case ScalarValue():
             return len(value.values)
         case StringValue():

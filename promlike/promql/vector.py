@@ -9,7 +9,7 @@ import numpy as np
 
 from promlike.model.blocks import Bool, Float64, Int64, Samples, StepBlock, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
-from promlike.model.tiers import TierBlock
+from promlike.model.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,12 +93,12 @@ class RangeValue:
 class TierValue:
     """A range vector whose samples are rolled up: at step k, series i has the rows of the buckets in `(ends_ms[k] - range_ms, ends_ms[k]]`.
 
-    `tier` holds rows of every window and may hold more; none of them is empty. `ends_ms int64[T]` (which never falls) and `range_ms` are
-    multiples of its resolution; the range that was asked for is `asked_ms`.
+    `tier` holds rows of every window and may hold more, some of which may be of stale markers alone. `ends_ms int64[T]` (which never falls)
+    and `range_ms` are multiples of its resolution; the range that was asked for is `asked_ms`.
     """
 
     labels: LabelFrame
-    tier: TierBlock
+    tier: Tier
     ends_ms: Int64
     range_ms: int
     asked_ms: int

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
 from promlike.model.flushes import FlushNews
 from promlike.model.frame import SymbolScope
 from promlike.model.threads import worker_pool
-from promlike.model.tiers import TierBlock
+from promlike.model.tiers import Tier
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
@@ -61,7 +61,7 @@ class _Part:
     stored_end_ms: int
     filled: Bool | None = None
     option: TierOption | None = None
-    rows: TierBlock | None = None
+    rows: Tier | None = None
 
     @property
     def stored_refs(self) -> Int32:
@@ -96,7 +96,6 @@ class Querier:
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
-        self._tiers.close()
 
     async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
         """See `Queryable.select`. All of the answer is from before a deletion, or all from after it."""
@@ -276,7 +275,7 @@ class Querier:
             if loaded + rows > max_samples:
                 raise _over_budget(loaded + rows, max_samples)
             if loading is not None:
-                loading.load(held + rows * MERGED * part.option.row_bytes)
+                loading.load(held + rows * part.option.row_bytes)
             reading = partial(self._tiers.read, part.series.refs, part.option)
             try:
                 part.rows = await self._patience.ask(reading)
@@ -284,8 +283,8 @@ class Querier:
                 self._counters.partial_selections += 1
                 part.rows, upto_ms = self._tiers.read_head(part.series.refs, part.option)
                 missing[_absence(part.option.start_ms, upto_ms, error)] = None
-            loaded += part.rows.rows.count
-            held += part.rows.rows.nbytes
+            loaded += part.rows.count
+            held += part.rows.nbytes
         return tuple(missing)
 
 
@@ -305,8 +304,7 @@ def _answer(part: _Part, scope: SymbolScope) -> SeriesBlock:
     """Labels and samples, without the series that have none."""
     frame, samples, filled, tier = part.series.frame(scope), part.samples, part.filled, part.rows
     if tier is not None:
-        filled = tier.offsets[1:] > tier.offsets[:-1]
-        tier = replace(tier, offsets=np.append(0, tier.offsets[1:][filled]))
+        filled, tier = tier.filled_series()
         samples = SampleBlock.empty(tier.series)
     elif filled is None:
         block = samples.whole()

@@ -18,9 +18,9 @@ from promlike.model.flushes import ANYTHING, FlushNews, StoredChange
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
-from promlike.model.tiers import COLUMN_TYPES, TierBlock, TierColumn, wanted_names
+from promlike.model.tiers import COLUMN_TYPES, Tier, TierColumn, wanted_names
 from promlike.storage.label_columns import LabelColumns
-from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
+from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
 
 
 class Fit(IntEnum):
@@ -79,7 +79,7 @@ class SeriesBlock:
 
     labels: LabelFrame
     samples: Samples
-    tier: TierBlock | None = None
+    tier: Tier | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -424,12 +424,14 @@ class Store(Protocol):
         """Store rows of tiers and how far they reach, all or nothing. No row is there twice afterwards."""
         ...
 
-    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[StoredRows]:
-        """At least the rows of the series `refs int32[S]` whose buckets end in (start_ms, end_ms], in any order, with these columns."""
+    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[PackedRows]:
+        """At least the rows of the series `refs int32[S]` whose buckets end in (start_ms, end_ms], none twice, with these columns."""
         ...
 
     async def delete_tier_before(self, resolution_ms: int, cutoff_ms: int) -> int:
-        """Retention: forget rows of buckets that ended before the cutoff; return how many, or -1 when the store does not count."""
+        """Retention: forget rows of buckets that ended before the cutoff, in whole stretches (`SPANS_MS`) at least; return how many, or -1
+        when the store does not count.
+        """
         ...
 
     async def delete_series(self, refs: Int32) -> None:

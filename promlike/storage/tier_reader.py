@@ -5,17 +5,16 @@ Axis letters: S series.
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from promlike.model.blocks import Int32, Int64
-from promlike.model.tiers import TierBlock, floor_ms
+from promlike.model.tiers import Tier, TierBlock, floor_ms
 from promlike.storage.head import Head
+from promlike.storage.packed_tier import pack_into_tier
 from promlike.storage.raw_reader import RawReader
 from promlike.storage.roll_up import roll_up
 from promlike.storage.store import Fit, SelectRequest, Store, TierOption
-from promlike.storage.tier_arrange import arrange_rows
 from promlike.storage.tiers import TierProgress
 
 EXACT_FROM = 100_000
@@ -41,8 +40,6 @@ class TierReader:
         progress: TierProgress,
         oldest_ms: Callable[[], int],
         oldest_row_ms: Callable[[int], int],
-        *,
-        threads: int = 2,
     ) -> None:
         self._head = head
         self._store = store
@@ -50,10 +47,6 @@ class TierReader:
         self._progress = progress
         self._oldest_ms = oldest_ms
         self._oldest_row_ms = oldest_row_ms
-        self._copiers = ThreadPoolExecutor(threads, thread_name_prefix="rows")
-
-    def close(self) -> None:
-        self._copiers.shutdown(wait=True)
 
     def choose(self, request: SelectRequest, refs: Int32) -> TierOption | None:
         """The tier that is to answer for the series `refs int32[S]`; None when samples are to."""
@@ -91,14 +84,16 @@ class TierReader:
             return None
         return [option for option in request.tiers if option.fit is best][-1]
 
-    async def read(self, refs: Int32, option: TierOption) -> TierBlock:
+    async def read(self, refs: Int32, option: TierOption) -> Tier:
         """The rows of `refs int32[S]`, none twice. Raises StorageError."""
         resolution_ms = option.resolution_ms
         start_ms = self._start_ms(option)
         upto_ms = np.minimum(self._whole_ms(refs, resolution_ms), option.end_ms)
         stored = await self._store.read_tier(resolution_ms, refs, start_ms, int(upto_ms.max()), option.columns)
         newest = await self._newest(refs, np.maximum(upto_ms, start_ms), option)
-        return await asyncio.to_thread(arrange_rows, refs, upto_ms, stored, newest, option.columns, self._copiers)
+        return await asyncio.to_thread(
+            pack_into_tier, resolution_ms, refs, stored, columns=option.columns, after_ms=start_ms, upto_ms=upto_ms, newest=newest
+        )
 
     def read_head(self, refs: Int32, option: TierOption) -> tuple[TierBlock, int]:
         """What the head alone can tell, without the store, and up to when something may be missing."""

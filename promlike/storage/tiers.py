@@ -1,15 +1,16 @@
 """What storage and stores tell each other about rollup tiers: how far they reach, what has to be done again, what is written and read.
 
-Axis letters: S series, B rows, M marks.
+Axis letters: S series, P packed stretches, M marks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from promlike.model.blocks import Int32, Int64
-from promlike.model.tiers import TierBlock, TierRows
+from promlike.model.tiers import TierBlock
+from promlike.storage.tier_codec import Bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +86,26 @@ class TierState:
     others_ms: int | None = None
 
 
+DAY_MS = 86_400_000
+
+SPANS_MS = {300_000: DAY_MS, 3_600_000: 4 * DAY_MS}
+"""Rows of a tier are stored packed, by resolution: all that a series has in so much time together. Stretches end at multiples of that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StoredRows:
-    """Rows as a store finds them: `refs int32[B]` tells whose each is."""
+class PackedRows:
+    """P packed stretches of rows as a store finds them, in any order. `refs int32[P]` tells whose each is, `until_ms int64[P]` where it
+    ends, `rows int64[P]` how many rows it has.
+
+    `columns`: of every field of TierRows that was asked for, the bytes in which all stretches stand, `uint8[…]`, and where each begins,
+    `int64[P]` (`tier_codec.py`).
+    """
 
     refs: Int32
-    rows: TierRows
+    until_ms: Int64
+    rows: Int64
+    columns: Mapping[str, tuple[Bytes, Int64]]
+    nbytes: int
 
 
 class TierProgress:

@@ -1,5 +1,6 @@
 """What the views for people must show. A test module subclasses `MetricViewSuite` and provides the fixture `database`."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 
 from promlike.model.blocks import STALE_NAN
 from promlike.model.labels import labels
+from promlike.model.tiers import RESOLUTIONS_MS
 from promlike.storage.store import SeriesRecord, Store
-from tests.storage.store_suite import START_MS, batch
+from promlike.storage.tiers import Watermark
+from tests.storage.store_suite import START_MS, batch, expected_rows, tier_batch
 
 HOUR_MS = START_MS // 3_600_000 * 3_600_000
 
@@ -303,6 +306,33 @@ class MetricViewSuite:
         await database.open()
         found = f"{database.prefix}bucket(INTERVAL '{step}', TIMESTAMPTZ '{moment}+00')"
         assert await database.query(f"SELECT {found} = TIMESTAMPTZ '{start}+00'") == [(True,)]
+
+    async def test_rollups_can_be_read_row_by_row(self, database: SqlDatabase) -> None:
+        store = await database.open()
+        odd = [math.nan, math.inf, -0.25, 1e300, 5e-324, -7.0, 0.1, 12345.678, 2.0**60]
+        samples = {
+            0: [(HOUR_MS + k * 100_000, float(k % 50)) for k in range(1, 1200)],
+            1: [(HOUR_MS + k * 1_000_000, odd[k % len(odd)]) for k in range(60)],
+            2: [(HOUR_MS + 1, STALE_NAN)],
+        }
+        await store.write(batch(samples, series=[record(ref, "up", job=f"j{ref}") for ref in range(3)]))
+        await store.write_tiers(tier_batch(samples, Watermark.at(HOUR_MS), foreign=await store.foreign_changes()))
+        for name, resolution_ms in RESOLUTIONS_MS.items():
+            for ref in (0, 1, 2):
+                found = await database.query(
+                    f"SELECT {database.milliseconds.format('time')}, count, sum, min, max, first_value, last_value, increase"
+                    f" FROM {database.prefix}labelled_rollups"
+                    f" WHERE metric = 'up' AND labels->>'job' = 'j{ref}' AND resolution = '{name}' ORDER BY time"
+                )
+                wanted = [
+                    (ends, count, total, least, most, first, last, last - first + resets)
+                    for ends, count, total, least, most, _, first, _, last, resets, _ in expected_rows(samples[ref], resolution_ms)
+                    if count
+                ]
+                np.testing.assert_array_equal(np.array(found, np.float64), np.array(wanted, np.float64))
+        later = f"until > {at(HOUR_MS + 3 * 86_400_000)}"
+        recent = f"SELECT count(*) FROM {database.prefix}labelled_rollups WHERE resolution = '5m' AND {later}"
+        assert await database.query(recent) == [(0,)]
 
 
 __all__ = ["MetricViewSuite", "SqlDatabase", "named", "record", "refresh"]

@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.flushes import StoredChange
 from promlike.model.labels import Labels, labels
 from promlike.model.tiers import ALL_COLUMNS, RESOLUTIONS_MS, TierColumn
+from promlike.storage.packed_tier import pack_into_tier
 from promlike.storage.roll_up import roll_up
 from promlike.storage.store import (
     NEVER_FIRST_MS,
@@ -180,14 +182,13 @@ def marks(*rows: tuple[int, int, int]) -> Marks:
 async def rows(store: Store, resolution_ms: int, ref: int, start_ms: int = 0, end_ms: int = 2**52) -> list[tuple[object, ...]]:
     """All columns of the rows of a series, by bucket."""
     parts = await store.read_tier(resolution_ms, np.array([ref], np.int32), start_ms, end_ms, ALL_COLUMNS)
-    found = []
-    for part in parts:
-        columns = [column.tolist() for column in part.rows.columns().values()]
-        found += [row for owner, *row in zip(part.refs.tolist(), *columns, strict=True) if owner == ref]
-    return sorted(map(tuple, found))
+    refs = np.array([ref], np.int32)
+    block = pack_into_tier(resolution_ms, refs, parts, after_ms=start_ms, upto_ms=np.array([end_ms], np.int64)).part(0, 1)
+    block.validate()
+    return list(zip(*(column.tolist() for column in block.rows.columns().values()), strict=True))
 
 
-def expected_rows(samples: list[tuple[int, float]], resolution_ms: int) -> list[tuple[object, ...]]:
+def expected_rows(samples: list[tuple[int, float]], resolution_ms: int) -> list[tuple[Any, ...]]:
     block = roll_up(chunk({0: samples}).samples, resolution_ms)
     return list(zip(*(column.tolist() for column in block.rows.columns().values()), strict=True))
 
@@ -489,7 +490,7 @@ class StoreSuite:
         refs = np.array([2, 7, 0], np.int32)
         parts = await store.read_tier(HOUR_MS, refs, 0, 2**52, TierColumn.SUM | TierColumn.STALE)
         for part in parts:
-            assert {name for name, column in part.rows.columns().items() if len(column)} == {"ends_ms", "sums", "stale"}
+            assert set(part.columns) == {"ends_ms", "sums", "stale"}
         assert {0, 2} <= {ref for part in parts for ref in part.refs.tolist()}
         assert await rows(store, HOUR_MS, 7) == []
 

@@ -1,6 +1,7 @@
 """The shared suite on DuckDB, and what is DuckDB's own."""
 
 import asyncio
+import math
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 import pytest
 
 from promlike.errors import QueryTimeout, StorageError, StorageUnavailable
+from promlike.model.blocks import STALE_NAN
 from promlike.model.labels import labels
+from promlike.model.tiers import RESOLUTIONS_MS
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions
 from promlike.storage.duckdb import rows
@@ -24,7 +27,20 @@ from promlike.storage.duckdb.schema import FIRST_TABLES
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.options import StorageOptions
 from promlike.storage.storage import Storage
-from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, loaded, read, records, stores_of, up
+from tests.storage.store_suite import (
+    FLOOR_MS,
+    START_MS,
+    Stores,
+    StoreSuite,
+    batch,
+    expected_rows,
+    loaded,
+    read,
+    records,
+    stores_of,
+    up,
+)
+from tests.storage.store_suite import rows as stored_rows
 
 
 @pytest.fixture
@@ -216,3 +232,25 @@ async def test_a_query_that_times_out_stops_its_read(stores: Stores, tmp_path: P
     async with asyncio.timeout(20):
         assert (await storage.store_stats()).samples == 1
         await storage.close()
+
+
+async def test_rows_of_rollups_that_were_stored_one_by_one_are_packed(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promlike.storage.duckdb.packed.ROWS_AT_ONCE", 600)
+    samples = {ref: [(FLOOR_MS + k * 700_000 + ref, float(k % 40)) for k in range(1, 900 + ref)] for ref in range(7)}
+    samples[7] = [(FLOOR_MS + 1, STALE_NAN), (FLOOR_MS + 2, math.inf), (FLOOR_MS + 3, math.nan)]
+    with duckdb.connect(tmp_path / "promlike.duckdb") as connection:
+        migrate(connection, "file", MIGRATIONS[:6])
+        for name, resolution_ms in RESOLUTIONS_MS.items():
+            for ref in samples:
+                rows = [(ref, *row) for row in expected_rows(samples[ref], resolution_ms)]
+                connection.executemany(f"INSERT INTO rollup_{name} VALUES ({', '.join('?' * 12)})", rows)
+    store = await stores()
+    for ref in samples:
+        for resolution_ms in RESOLUTIONS_MS.values():
+            assert str(await stored_rows(store, resolution_ms, ref)) == str(expected_rows(samples[ref], resolution_ms))
+    await store.close()
+    with duckdb.connect(tmp_path / "promlike.duckdb", read_only=True) as connection:
+        assert schema_version(connection) == len(MIGRATIONS)
+        assert connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'rows_%'").fetchall() == [(0,)]

@@ -17,9 +17,10 @@ from promlike.promql.options import EngineOptions
 from promlike.promql.result import Matrix, QueryResult
 from promlike.storage import tier_reader
 from promlike.storage.options import DAY_MS, HOUR_MS
+from promlike.storage.packed_tier import PackedTier, pack_into_tier
 from promlike.storage.roll_up import roll_up
 from promlike.storage.store import Fit, SelectRequest, Store, TierOption
-from promlike.storage.tiers import TierBatch
+from promlike.storage.tiers import SPANS_MS, TierBatch
 from tests.promql.tier_source import same
 from tests.promql.window_data import block_of
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches
@@ -57,16 +58,9 @@ def flat(samples: Rows) -> list[tuple[str, int, float]]:
 
 async def stored_rows(bench: Bench, name: str, resolution_ms: int) -> TierBlock:
     """What the store has of a series, sorted."""
-    parts = await bench.storage._store.read_tier(resolution_ms, np.array([bench.ref(name)], np.int32), -(2**53), 2**53, ALL_COLUMNS)
-    mine = [(part, np.flatnonzero(part.refs == bench.ref(name))) for part in parts]
-    ends = np.concatenate([np.empty(0, np.int64), *(part.rows.ends_ms[rows] for part, rows in mine)])
-    order = np.argsort(ends, kind="stable")
-    columns: dict[str, Any] = {
-        column: np.concatenate([np.empty(0, dtype), *(part.rows.columns()[column][rows] for part, rows in mine)])[order]
-        for column, dtype in COLUMN_TYPES.items()
-    }
-    rows = type(roll_up(block_of([[]]), 1).rows)(**columns)
-    return TierBlock(resolution_ms=resolution_ms, rows=rows, offsets=np.array([0, len(ends)], np.int64))
+    refs = np.array([bench.ref(name)], np.int32)
+    parts = await bench.storage._store.read_tier(resolution_ms, refs, -(2**53), 2**53, ALL_COLUMNS)
+    return pack_into_tier(resolution_ms, refs, parts).part(0, 1)
 
 
 async def assert_rolled_up(bench: Bench, samples: Rows, upto_ms: int) -> None:
@@ -336,7 +330,9 @@ async def test_each_tier_has_its_retention_and_series_go_with_the_last(benches: 
     )
     await bench.storage.enforce_retention()
     oldest = {size: int((await stored_rows(bench, "a", size)).rows.ends_ms.min()) for size in RESOLUTIONS_MS.values()}
-    assert oldest == {5 * MINUTE_MS: ceil_ms(bench.clock[0] - 20 * HOUR_MS, 5 * MINUTE_MS), HOUR_MS: ceil_ms(samples["a"][0][0], HOUR_MS)}
+    kept_ms = ceil_ms(bench.clock[0] - 20 * HOUR_MS, 5 * MINUTE_MS)
+    assert kept_ms - SPANS_MS[5 * MINUTE_MS] < oldest[5 * MINUTE_MS] <= kept_ms  # whole stretches go
+    assert oldest[HOUR_MS] == ceil_ms(samples["a"][0][0], HOUR_MS)
     bench.clock[0] += 90 * HOUR_MS
     await bench.storage.enforce_retention()
     assert bench.storage.gauges.head_series == 3
@@ -344,6 +340,8 @@ async def test_each_tier_has_its_retention_and_series_go_with_the_last(benches: 
     bench.clock[0] += 20 * HOUR_MS
     await bench.storage.enforce_retention()
     assert bench.storage.gauges.head_series == 0
+    bench.clock[0] += SPANS_MS[HOUR_MS]
+    await bench.storage.enforce_retention()
     assert (await stored_rows(bench, "a", HOUR_MS)).rows.count == 0
 
 
@@ -366,9 +364,9 @@ async def test_rows_count_against_the_budget_of_a_query(benches: Benches) -> Non
     option = TierOption(resolution_ms=5 * MINUTE_MS, start_ms=NOW - DAY_MS, end_ms=NOW, columns=ALL_COLUMNS, fit=Fit.EXACT, forced=True)
     request = SelectRequest(matchers=EVERYTHING, start_ms=NOW - DAY_MS, end_ms=NOW, tiers=(option,))
     block = (await bench.storage.select([request], max_samples=1000)).blocks[0]
-    assert block.tier is not None
-    block.tier.validate()
-    assert block.tier.rows.count < 500
+    assert isinstance(block.tier, PackedTier)
+    block.tier.part(0, block.tier.series).validate()
+    assert block.tier.count < 500
     with pytest.raises(TooManySamples, match=r"samples into memory, more than the allowed 100$"):
         await bench.storage.select([request], max_samples=100)
 

@@ -4,14 +4,22 @@ import asyncio
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
+import numpy as np
 import pytest
 
 from promlike.errors import StorageError
+from promlike.model.blocks import STALE_NAN
+from promlike.model.tiers import RESOLUTIONS_MS
 from promlike.storage.store import SeriesRecord, WalPosition
+from promlike.storage.timescale import version7
 from promlike.storage.timescale.migrations import MIGRATIONS, Migration, migrate
+from promlike.storage.timescale.partitions import make_partitions
 from promlike.storage.timescale.store import TimescaleStore
+from promlike.storage.timescale.times import to_time
 from promlike.storage.timescale.version1 import first_tables
-from tests.storage.store_suite import START_MS, batch, loaded, read, records, up
+from tests.storage.conftest import new_database
+from tests.storage.store_suite import FLOOR_MS, START_MS, batch, expected_rows, loaded, read, records, up
+from tests.storage.store_suite import rows as stored_rows
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
@@ -95,3 +103,41 @@ async def test_the_schema_may_have_any_name(database: str, tmp_path: Path, schem
     assert await read(other, [0]) == [[]]
     await store.close()
     await other.close()
+
+
+@pytest.mark.parametrize("server", ["timescale_server", "plain_server"])
+async def test_rows_of_rollups_that_were_stored_one_by_one_are_packed(
+    request: pytest.FixtureRequest, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promlike.storage.timescale.convert.ROWS_AT_ONCE", 600)
+    url = await new_database(request.getfixturevalue(server))
+    samples = {ref: [(FLOOR_MS + k * 700_000 + ref, float(k % 40)) for k in range(1, 900 + ref)] for ref in range(7)}
+    samples[7] = [(FLOOR_MS + 1, STALE_NAN)]
+    connection = await asyncpg.connect(url, server_settings={"search_path": "promlike, public"})
+    timescale = await migrate(connection, "promlike", MIGRATIONS[:10])
+    assert timescale == (server == "timescale_server")
+    for ref in samples:
+        await connection.execute("INSERT INTO series (id, metric, labels) VALUES ($1, 'up', $2)", ref, f'{{"n": "{ref}"}}')
+        for name, resolution_ms in RESOLUTIONS_MS.items():
+            rows = expected_rows(samples[ref], resolution_ms)
+            if not timescale:
+                days = version7.PARTITION_DAYS[name]
+                await make_partitions(connection, f"rollup_{name}", np.array([row[0] for row in rows]), days=days)
+            times = [[to_time(row[k]) if k in (0, 5, 7) else row[k] for k in range(11)] for row in rows]
+            order = "bucket, count, sum, min, max, first_time, first_value, last_time, last_value, reset_sum, ends_stale"
+            places = ", ".join(f"${k + 2}" for k in range(11))
+            insert = f"INSERT INTO rollup_{name} (series_id, {order}) VALUES ($1, {places})"
+            await connection.executemany(insert, [(ref, *row) for row in times])
+    await connection.close()
+    store = TimescaleStore(url, folder=tmp_path)
+    await store.open()
+    store.adopt(np.arange(8), np.arange(8, dtype=np.int32))
+    for ref in samples:
+        for resolution_ms in RESOLUTIONS_MS.values():
+            assert str(await stored_rows(store, resolution_ms, ref)) == str(expected_rows(samples[ref], resolution_ms))
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT to_regclass('promlike.rows_5m')") is None
+    newest = await connection.fetchval("SELECT max(last_time) FROM promlike.rollup_1h WHERE series_id = 3")
+    assert newest == to_time(samples[3][-1][0])
+    await connection.close()
+    await store.close()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promlike.model.blocks import Float64
-from promlike.model.tiers import TierColumn, TierRows
+from promlike.model.blocks import Bool, Float64
+from promlike.model.tiers import TierBlock, TierColumn, TierRows
 from promlike.promql.calls import arguments
 from promlike.promql.calls.absence import absence
 from promlike.promql.calls.rates import doubt_counters, range_seconds
@@ -33,9 +33,20 @@ class OverTiers:
 Column = Callable[[TierRows], Float64]
 
 
-def _run(context: CallContext, ranges: TierValue, kernel: Callable[[slice, slice], None], work: int) -> None:
-    """Call `kernel(rows, offsets)` for parts of the series that cover all of them, spread over threads."""
-    context.map_series(lambda low, high: kernel(slice(low, high), slice(low, high + 1)), len(ranges), work=work)
+def _run(context: CallContext, ranges: TierValue, kernel: Callable[[TierBlock, Float64, Bool], None]) -> tuple[Float64, Bool]:
+    """Call `kernel(rows, out, present)` for portions of the series that cover all of them, spread over threads: `float64[S,T]` of values
+    and `bool[S,T]`.
+    """
+    tier = ranges.tier
+    out, present = arguments.new_block(len(ranges), context.grid.count)
+
+    def work(low: int, high: int) -> None:
+        for start in range(low, high, tier.portion):
+            end = min(start + tier.portion, high)
+            kernel(tier.part(start, end).filled(), out[start:end], present[start:end])
+
+    context.map_series(work, len(ranges), work=tier.count + out.size)
+    return out, present
 
 
 def rated(*, is_counter: bool, is_rate: bool) -> Evaluator:
@@ -43,10 +54,9 @@ def rated(*, is_counter: bool, is_rate: bool) -> Evaluator:
 
     def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
         ranges = arguments.tier(args, 0)
-        rows, offsets = ranges.tier.rows, ranges.tier.offsets
-        out, present = arguments.new_block(len(ranges), context.grid.count)
 
-        def part(series: slice, bounds: slice) -> None:
+        def portion(block: TierBlock, out: Float64, present: Bool) -> None:
+            rows = block.rows
             tier_rate(
                 rows.ends_ms,
                 rows.counts,
@@ -55,17 +65,17 @@ def rated(*, is_counter: bool, is_rate: bool) -> Evaluator:
                 rows.last_ms,
                 rows.lasts,
                 rows.resets,
-                offsets[bounds],
+                block.offsets,
                 ranges.ends_ms,
                 ranges.range_ms,
                 range_seconds(ranges.range_ms),
                 is_counter,
                 is_rate,
-                out[series],
-                present[series],
+                out,
+                present,
             )
 
-        _run(context, ranges, part, rows.count + out.size)
+        out, present = _run(context, ranges, portion)
         result = ranges.vector(out if is_rate else _scaled(out, ranges), present)
         if is_counter:
             doubt_counters(context, result)
@@ -74,22 +84,18 @@ def rated(*, is_counter: bool, is_rate: bool) -> Evaluator:
     return evaluate
 
 
-def _rollup(context: CallContext, ranges: TierValue, column: Float64, op: Rollup) -> VectorValue:
-    """`Rollup` op of a column, `float64[B]`, as if it held samples at the ends of the buckets."""
-    rows, offsets = ranges.tier.rows, ranges.tier.offsets
-    out, present = arguments.new_block(len(ranges), context.grid.count)
+def _rollup(context: CallContext, ranges: TierValue, column: Column, op: Rollup) -> VectorValue:
+    """`Rollup` op of a column, as if it held samples at the ends of the buckets."""
 
-    def part(series: slice, bounds: slice) -> None:
-        rollup(rows.ends_ms, column, offsets[bounds], ranges.ends_ms, ranges.range_ms, int(op), out[series], present[series])
+    def portion(block: TierBlock, out: Float64, present: Bool) -> None:
+        rollup(block.rows.ends_ms, column(block.rows), block.offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present)
 
-    _run(context, ranges, part, rows.count + out.size)
-    return ranges.vector(out, present)
+    return ranges.vector(*_run(context, ranges, portion))
 
 
 def of_column(column: Column, op: Rollup) -> Evaluator:
     def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
-        ranges = arguments.tier(args, 0)
-        return _rollup(context, ranges, column(ranges.tier.rows), op)
+        return _rollup(context, arguments.tier(args, 0), column, op)
 
     return evaluate
 
@@ -99,7 +105,7 @@ def summed(column: Column) -> Evaluator:
 
     def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
         ranges = arguments.tier(args, 0)
-        result = _rollup(context, ranges, column(ranges.tier.rows), Rollup.SUM)
+        result = _rollup(context, ranges, column, Rollup.SUM)
         return result.with_values(_scaled(result.block.values, ranges))
 
     return evaluate
@@ -112,15 +118,12 @@ def _scaled(values: Float64, ranges: TierValue) -> Float64:
 def extreme(column: Column, op: Extreme) -> Evaluator:
     def evaluate(context: CallContext, args: list[Value]) -> VectorValue:
         ranges = arguments.tier(args, 0)
-        rows, offsets = ranges.tier.rows, ranges.tier.offsets
-        values = column(rows)
-        out, present = arguments.new_block(len(ranges), context.grid.count)
 
-        def part(series: slice, bounds: slice) -> None:
-            window_extremes(rows.ends_ms, values, offsets[bounds], ranges.ends_ms, ranges.range_ms, int(op), out[series], present[series])
+        def portion(block: TierBlock, out: Float64, present: Bool) -> None:
+            ends = block.rows.ends_ms
+            window_extremes(ends, column(block.rows), block.offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present)
 
-        _run(context, ranges, part, rows.count + out.size)
-        return ranges.vector(out, present)
+        return ranges.vector(*_run(context, ranges, portion))
 
     return evaluate
 
@@ -128,21 +131,20 @@ def extreme(column: Column, op: Extreme) -> Evaluator:
 def avg_over_time(context: CallContext, args: list[Value]) -> VectorValue:
     """Sum by count; where the sum is beyond float64, the sum of each bucket's share."""
     ranges = arguments.tier(args, 0)
-    rows = ranges.tier.rows
-    totals = _rollup(context, ranges, rows.sums, Rollup.SUM)
-    counts = _rollup(context, ranges, _counts(rows), Rollup.SUM).block.values
+    totals = _rollup(context, ranges, lambda rows: rows.sums, Rollup.SUM)
+    counts = _rollup(context, ranges, _counts, Rollup.SUM).block.values
     means = totals.block.values / counts
     beyond = np.isinf(means)
-    if beyond.any() and np.isfinite(rows.sums).all():
-        largest = float(counts.max())
-        shares = _rollup(context, ranges, rows.sums / largest, Rollup.SUM).block.values * (largest / counts)
-        means = np.where(beyond, shares, means)
+    if beyond.any():
+        largest = float(counts[totals.block.present].max())
+        shares = _rollup(context, ranges, lambda rows: rows.sums / largest, Rollup.SUM).block.values * (largest / counts)
+        means = np.where(beyond, shares, means)  # infinite as well where a bucket's sum is
     return totals.with_values(means)
 
 
 def absent_over_time(context: CallContext, args: list[Value]) -> VectorValue:
     ranges = arguments.tier(args, 0)
-    return absence(context, _rollup(context, ranges, _counts(ranges.tier.rows), Rollup.PRESENT).block.present)
+    return absence(context, _rollup(context, ranges, _counts, Rollup.PRESENT).block.present)
 
 
 def _counts(rows: TierRows) -> Float64:

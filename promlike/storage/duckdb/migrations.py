@@ -1,12 +1,12 @@
 """Bringing a file to the schema that this promlike knows: numbered steps, each applied once, all in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from promlike.errors import StorageError
-from promlike.storage.duckdb import macros, views
+from promlike.storage.duckdb import macros, packed, views
 from promlike.storage.duckdb.schema import EXEMPLARS, FIRST_TABLES, FLUSHES, ROLLUP_TABLES
 
 _VERSION = "SELECT value FROM state WHERE key = 'schema_version'"
@@ -19,6 +19,8 @@ class Migration:
     version: int
     name: str
     statements: Sequence[str]
+    convert: Callable[[duckdb.DuckDBPyConnection], None] | None = None
+    """What statements cannot do; runs after them."""
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -28,6 +30,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=4, name="exemplars", statements=EXEMPLARS),
     Migration(version=5, name="rollup tiers", statements=ROLLUP_TABLES),
     Migration(version=6, name="what flushes changed", statements=FLUSHES),
+    Migration(version=7, name="packed rollup tiers", statements=packed.STATEMENTS, convert=packed.pack_old_rows),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 
@@ -44,6 +47,8 @@ def migrate(connection: duckdb.DuckDBPyConnection, file: str, migrations: Sequen
         for migration in migrations[found:]:
             for statement in migration.statements:
                 connection.execute(statement)
+            if migration.convert is not None:
+                migration.convert(connection)
         connection.execute("DELETE FROM state WHERE key = 'schema_version'")
         connection.execute("INSERT INTO state VALUES ('schema_version', $1)", [len(migrations)])
         connection.execute("COMMIT")

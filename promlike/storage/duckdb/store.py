@@ -30,7 +30,7 @@ from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_days, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
-from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
+from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class DuckDBStore:
     async def write_tiers(self, batch: TierBatch) -> None:
         await self._change("write rollups", lambda connection: tiers.write_tiers(connection, batch))
 
-    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[StoredRows]:
+    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[PackedRows]:
         return await self._read("read rollups", lambda cursor: tiers.read_tier(cursor, resolution_ms, refs, start_ms, end_ms, columns))
 
     async def delete_tier_before(self, resolution_ms: int, cutoff_ms: int) -> int:

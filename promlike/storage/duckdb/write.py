@@ -58,7 +58,7 @@ def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[De
             f"DELETE FROM exemplars USING incoming WHERE series_id = id AND {inside}",
             "CREATE OR REPLACE TEMP TABLE ended AS SELECT series_id, min(first_ts) AS min_ts, max(last_ts) AS max_ts FROM ("
             "  SELECT series_id, ts AS first_ts, ts AS last_ts FROM samples UNION ALL"
-            "  SELECT series_id, first_ts, last_ts FROM rollup_1h WHERE count > 0"
+            "  SELECT series_id, first_ts, last_ts FROM rollup_1h WHERE first_ts <= last_ts"
             f") WHERE series_id IN (SELECT series_id FROM series_times WHERE {ended}) GROUP BY series_id",
             f"DELETE FROM series_times WHERE {ended}",
             "INSERT INTO series_times SELECT series_id, min_ts, max_ts FROM ended ORDER BY series_id",

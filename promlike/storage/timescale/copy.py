@@ -81,7 +81,7 @@ async def copy_bytes(connection: Any, query: str, *arguments: object) -> bytearr
     return received
 
 
-async def stream_of(stream: bytes) -> AsyncIterator[bytes]:
+async def stream_of(stream: bytes | bytearray) -> AsyncIterator[bytes | bytearray]:
     """A COPY stream as asyncpg takes it."""
     yield stream
 

@@ -12,7 +12,7 @@ FROM unnest($1::int[]) AS given (id)
 CROSS JOIN LATERAL (
     SELECT greatest(
         (SELECT max(ts) FROM samples WHERE samples.series_id = given.id),
-        (SELECT max(last_time) FROM rollup_1h WHERE rollup_1h.series_id = given.id AND count > 0)
+        (SELECT nullif(max(last_time), '-infinity') FROM rollup_1h WHERE rollup_1h.series_id = given.id)
     ) AS newest
 ) AS left_over
 WHERE series_id = given.id AND max_time > $2 AND max_time <= $3

@@ -1,7 +1,7 @@
 """Bringing a database to the schema that this promlike knows: numbered steps, each applied once, all in one transaction."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,14 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but 
 from promlike.errors import StorageError
 from promlike.storage.timescale import compact, days, flushes, views
 from promlike.storage.timescale.connection import quote_name
+from promlike.storage.timescale.convert import pack_old_rows
 from promlike.storage.timescale.exemplars import exemplar_tables
 from promlike.storage.timescale.version1 import first_tables
 from promlike.storage.timescale.version2 import series_of_several_writers
 from promlike.storage.timescale.version3 import views_for_people
 from promlike.storage.timescale.version4 import functions_for_people
 from promlike.storage.timescale.version7 import rollup_tiers
+from promlike.storage.timescale.version11 import packed_tiers
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ class Migration:
     version: int
     name: str
     statements: Callable[[bool], Sequence[str]]
+    convert: Callable[[Any], Awaitable[None]] | None = None
+    """What statements cannot do; runs after them."""
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -44,6 +48,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=8, name="index of the changes that views follow", statements=lambda timescale: views.CHANGES_BY_ID),
     Migration(version=9, name="days whose samples were put together", statements=lambda timescale: compact.COLUMN),
     Migration(version=10, name="what flushes changed", statements=lambda timescale: flushes.TABLES),
+    Migration(version=11, name="packed rollup tiers", statements=packed_tiers, convert=pack_old_rows),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 
@@ -74,6 +79,8 @@ async def migrate(connection: Any, schema: str, migrations: Sequence[Migration] 
         for migration in migrations[found:]:
             for statement in migration.statements(timescale):
                 await connection.execute(statement)
+            if migration.convert is not None:
+                await migration.convert(connection)
             await connection.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", migration.version, migration.name)
             log.debug("schema %r brought to version %d: %s", schema, migration.version, migration.name)
     return timescale

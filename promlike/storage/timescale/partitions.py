@@ -20,7 +20,7 @@ async def make_partitions(connection: Any, table: str, ts_ms: Int64, *, days: in
         first = EPOCH + timedelta(days=number * days)
         name = f"{table}_{first:%Y%m%d}"
         if await connection.fetchval("SELECT to_regclass(quote_ident(current_schema()) || $1) IS NULL", f".{name}"):
-            await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES)")
+            await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES INCLUDING STORAGE)")
             bounds = f"FROM ('{first} 00:00+00') TO ('{first + timedelta(days=days)} 00:00+00')"
             await connection.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {bounds}")
 

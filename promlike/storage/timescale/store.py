@@ -16,7 +16,7 @@ from promlike.model.tiers import TierColumn
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
 from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
-from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState
+from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
 from promlike.storage.timescale import (
     compact,
     days,
@@ -209,11 +209,11 @@ class TimescaleStore:
         async with self._database.transaction("write rollups") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             tiers.check_unchanged(batch.foreign, self._own.foreign(flush - 1))
-            await tiers.write_tiers(connection, self.features, self._writer, self._ids, batch)
+            await tiers.write_tiers(connection, self._writer, self._ids, batch)
             await flushes.note_flush(connection, self._writer, flush)
         self._committed(flush)
 
-    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[StoredRows]:
+    async def read_tier(self, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn) -> list[PackedRows]:
         return await tiers.read_tier(self._database, self._ids, resolution_ms, refs, start_ms, end_ms, columns)
 
     async def delete_tier_before(self, resolution_ms: int, cutoff_ms: int) -> int:

@@ -1,6 +1,8 @@
 """Rollup tiers in the database. What writes runs inside the transaction of a flush."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,41 +13,28 @@ from promlike.model.tiers import (
     COARSEST_MS,
     COLUMN_TYPES,
     RESOLUTION_NAMES,
-    RESOLUTIONS_MS,
     TierBlock,
     TierColumn,
     TierRows,
+    ceil_ms,
     floor_ms,
     wanted_names,
 )
 from promlike.storage.arrange import rows_of
-from promlike.storage.tiers import Marks, StoredRows, TierBatch, TierState, Watermark
+from promlike.storage.tier_packing import Change, Packing, change, span_of
+from promlike.storage.tiers import SPANS_MS, Marks, PackedRows, TierBatch, TierState, Watermark
 from promlike.storage.timescale import partitions
 from promlike.storage.timescale.connection import Database
-from promlike.storage.timescale.copy import copy_bytes, copy_in, copy_out, decode_columns
+from promlike.storage.timescale.copy import copy_bytes, copy_in, copy_out, stream_of
 from promlike.storage.timescale.ids import SeriesIds
+from promlike.storage.timescale.packed_copy import COLUMNS, FIXED, decode_packed, encode_packing
 from promlike.storage.timescale.read import wanted
 from promlike.storage.timescale.server import ServerFeatures
 from promlike.storage.timescale.times import to_time
 from promlike.storage.timescale.version7 import PARTITION_DAYS
 from promlike.storage.timescale.write import known_ids
 
-COLUMNS = {
-    "ends_ms": ("bucket", "timestamptz"),
-    "counts": ("count", "int4"),
-    "sums": ("sum", "float8"),
-    "mins": ("min", "float8"),
-    "maxs": ("max", "float8"),
-    "first_ms": ("first_time", "timestamptz"),
-    "firsts": ("first_value", "float8"),
-    "last_ms": ("last_time", "timestamptz"),
-    "lasts": ("last_value", "float8"),
-    "resets": ("reset_sum", "float8"),
-    "stale": ("ends_stale", "bool"),
-}
-"""Fields of TierRows, and name and type of the columns that hold them."""
-
-PARALLEL_ROWS = 200_000
+PARALLEL_ROWS = 50_000
 """From so many rows on, an answer is read over two connections."""
 
 MARK = {"series_id": "int4", "start_ms": "int8", "end_ms": "int8"}
@@ -88,14 +77,12 @@ async def write_marks(connection: Any, writer: int, ids: SeriesIds, marks: Marks
         await copy_in(connection, "rollup_marks", {"writer": "int4", **MARK}, writers, given, marks.start_ms, marks.end_ms)
 
 
-async def write_tiers(connection: Any, features: ServerFeatures, writer: int, ids: SeriesIds, batch: TierBatch) -> None:
+async def write_tiers(connection: Any, writer: int, ids: SeriesIds, batch: TierBatch) -> None:
     """See `Store.write_tiers`."""
-    if features.timescale:
-        await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
-    if len(batch.replaced):
-        await _forget_rows(connection, ids, batch.replaced)
+    given = known_ids(ids, batch.refs)
+    replaced = replace(batch.replaced, refs=known_ids(ids, batch.replaced.refs))
     for block in batch.blocks:
-        await _write_block(connection, features, known_ids(ids, batch.refs), block)
+        await change_tier(connection, given, block, replaced)
     if len(batch.done):
         await _incoming(connection, ids, batch.done)
         await connection.execute(
@@ -107,15 +94,45 @@ async def write_tiers(connection: Any, features: ServerFeatures, writer: int, id
     await connection.execute(PUT_STATE, writer, watermark.upto_ms, watermark.next_ms, watermark.next_ref)
 
 
+async def change_tier(connection: Any, given: Int32, block: TierBlock, replaced: Marks) -> None:
+    """Put rows of the series `given int32[S]` in the place of those in the times `replaced`, whose refs are ids of series, too."""
+    resolution_ms = block.resolution_ms
+    span = span_of(resolution_ms, block, replaced)
+    if span is None:
+        return
+    names, listed = list(COLUMN_TYPES), np.union1d(given, replaced.refs)
+    stored = await _read(connection, table_of(resolution_ms), names, listed, *span)
+    changed = await asyncio.to_thread(change, resolution_ms, [stored], given, block, replaced)
+    if len(changed.refs):
+        await _forget_stretches(connection, resolution_ms, changed)
+    await write_packing(connection, resolution_ms, changed.packing)
+
+
+async def write_packing(connection: Any, resolution_ms: int, packing: Packing) -> None:
+    """Store stretches of which none is there; refs are ids of series."""
+    if not len(packing.refs):
+        return
+    name, table = RESOLUTION_NAMES[resolution_ms], table_of(resolution_ms)
+    if await connection.fetchval("SELECT relkind = 'p' FROM pg_class WHERE oid = $1::regclass", table):
+        await partitions.make_partitions(connection, table, packing.until_ms, days=PARTITION_DAYS[name])
+    columns, stream = await asyncio.to_thread(encode_packing, packing.refs, packing)
+    await connection.copy_to_table(table, columns=columns, source=stream_of(stream), format="binary")
+
+
 async def forget_deleted(connection: Any, writer: int, given: Int32, start_ms: int, end_ms: int) -> None:
     """Delete every row of a bucket that a deletion of series (ids, int32[S]) touches; what is left of the buckets at its borders is to be
     rolled up again.
     """
     listed = ",".join(map(str, given.tolist()))
-    for resolution_ms in RESOLUTIONS_MS.values():
-        start, end = to_time(start_ms).isoformat(), to_time(end_ms + resolution_ms).isoformat()
-        bounds = f"series_id = ANY('{{{listed}}}'::int[]) AND bucket > '{start}' AND bucket < '{end}'"
-        await connection.execute(f"DELETE FROM {table_of(resolution_ms)} WHERE {bounds}")
+    for resolution_ms, span_ms in SPANS_MS.items():
+        touched_ms = end_ms + resolution_ms - 1  # the last end of a bucket with a time of the deletion
+        first, last = to_time(start_ms + span_ms).isoformat(), to_time(touched_ms).isoformat()
+        within = f"series_id = ANY('{{{listed}}}'::int[]) AND until >= '{first}' AND until <= '{last}'"
+        await connection.execute(f"DELETE FROM {table_of(resolution_ms)} WHERE {within}")
+        count = len(given)
+        marks = Marks(refs=given, start_ms=np.full(count, start_ms, np.int64), end_ms=np.full(count, touched_ms, np.int64))
+        none = TierBlock(resolution_ms=resolution_ms, rows=TierRows.blank(0), offsets=np.zeros(count + 1, np.int64))
+        await change_tier(connection, given, none, marks)
     for low, high in ((start_ms // COARSEST_MS * COARSEST_MS, start_ms), (end_ms, -(-end_ms // COARSEST_MS) * COARSEST_MS)):
         if high > low:
             count = len(given)
@@ -134,26 +151,35 @@ async def delete_tier_before(connection: Any, features: ServerFeatures, resoluti
 
 async def read_tier(
     database: Database, ids: SeriesIds, resolution_ms: int, refs: Int32, start_ms: int, end_ms: int, columns: TierColumn
-) -> list[StoredRows]:
+) -> list[PackedRows]:
     """See `Store.read_tier`."""
     given = ids.ids_of(refs)
     known = np.flatnonzero(given >= 0)
     if not len(known) or start_ms >= end_ms:
         return []
-    rows = len(known) * ((end_ms - start_ms) // resolution_ms)
+    rows, span_ms = len(known) * ((end_ms - start_ms) // resolution_ms), SPANS_MS[resolution_ms]
+    last_ms = ceil_ms(end_ms, span_ms)
     # By time and not by series, so that each part has chunks of its own to read.
-    middle_ms = floor_ms((start_ms + end_ms) // 2, resolution_ms)
-    parts = [(start_ms, middle_ms), (middle_ms, end_ms)] if rows >= PARALLEL_ROWS else [(start_ms, end_ms)]
+    middle_ms = floor_ms((start_ms + end_ms) // 2, span_ms)
+    parallel = rows >= PARALLEL_ROWS and start_ms < middle_ms < last_ms
+    parts = [(start_ms, middle_ms), (middle_ms, last_ms)] if parallel else [(start_ms, last_ms)]
     names = wanted_names(columns)
 
-    async def read(low_ms: int, high_ms: int) -> StoredRows:
-        selected = ", ".join(["series_id", *(COLUMNS[name][0] for name in names)])
-        query = f"SELECT {selected} FROM {table_of(resolution_ms)} WHERE {wanted(given[known])} AND bucket > $1 AND bucket <= $2"
+    async def read(low_ms: int, high_ms: int) -> PackedRows:
         async with database.connection("read rollups") as connection:
-            stream = await copy_bytes(connection, query, to_time(low_ms), to_time(high_ms))
-        return await asyncio.to_thread(_rows, names, given[known], refs[known], stream)
+            found = await _read(connection, table_of(resolution_ms), names, given[known], low_ms, high_ms)
+        at = rows_of(given[known], found.refs)
+        return replace(found, refs=np.where(at >= 0, refs[known][at], np.int32(-1)))
 
-    return [found for found in await asyncio.gather(*(read(*part) for part in parts)) if found.rows.count]
+    return [found for found in await asyncio.gather(*(read(*part) for part in parts)) if len(found.refs)]
+
+
+async def _read(connection: Any, table: str, names: Sequence[str], given: Int32, low_ms: int, high_ms: int) -> PackedRows:
+    """The stretches that end in (low, high] of the series `given int32[S]`, and maybe of more; refs are ids."""
+    selected = ", ".join([*FIXED, *(COLUMNS[name] for name in names)])
+    query = f"SELECT {selected} FROM {table} WHERE {wanted(given)} AND until > $1 AND until <= $2"
+    stream = await copy_bytes(connection, query, to_time(low_ms), to_time(high_ms))
+    return await asyncio.to_thread(decode_packed, names, stream)
 
 
 def table_of(resolution_ms: int) -> str:
@@ -166,43 +192,18 @@ def check_unchanged(before: int, now: int) -> None:
         raise StorageUnavailable("another daemon stored samples while some were rolled up; they will be rolled up again")
 
 
-def _rows(names: list[str], given: Int32, refs: Int32, stream: bytearray) -> StoredRows:
-    found, *columns = decode_columns(("int4", *(COLUMNS[name][1] for name in names)), stream)
-    arrays: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in COLUMN_TYPES.items()} | dict(zip(names, columns, strict=True))
-    at = rows_of(given, found)
-    return StoredRows(refs=np.where(at >= 0, refs[at], np.int32(-1)), rows=TierRows(**arrays))
-
-
-async def _write_block(connection: Any, features: ServerFeatures, given: Int32, block: TierBlock) -> None:
-    if not block.rows.count:
-        return
-    name = RESOLUTION_NAMES[block.resolution_ms]
-    if not features.timescale:
-        await partitions.make_partitions(connection, f"rollup_{name}", block.rows.ends_ms, days=PARTITION_DAYS[name])
-    columns = {"series_id": "int4", **dict(COLUMNS.values())}
-    arrays = np.repeat(given, np.diff(block.offsets)), *block.rows.columns().values()
-    await copy_in(connection, f"rollup_{name}", columns, *arrays)
-
-
-async def _forget_rows(connection: Any, ids: SeriesIds, replaced: Marks) -> None:
-    given = known_ids(ids, replaced.refs)
-    listed = ",".join(map(str, given.tolist()))
-    start, end = (to_time(int(time)).isoformat() for time in (replaced.start_ms.min(), replaced.end_ms.max()))
-    # Constants, so that TimescaleDB leaves out chunks and compressed batches.
-    bounds = f"series_id = ANY('{{{listed}}}'::int[]) AND bucket > '{start}' AND bucket <= '{end}'"
-    tables = [table for table in map(table_of, RESOLUTIONS_MS.values()) if await _any(connection, table, bounds)]
-    if tables:  # mostly not: a bucket is rolled up for the first time
-        await _incoming(connection, ids, replaced)
-        for table in tables:
-            await connection.execute(
-                f"DELETE FROM {table} USING incoming_marks AS marks WHERE {bounds.replace('series_id', f'{table}.series_id')}"
-                f" AND {table}.series_id = marks.series_id AND bucket > to_timestamp(start_ms / 1000.0)"
-                " AND bucket <= to_timestamp(end_ms / 1000.0)"
-            )
-
-
-async def _any(connection: Any, table: str, condition: str) -> bool:
-    return bool(await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table} WHERE {condition})"))
+async def _forget_stretches(connection: Any, resolution_ms: int, changed: Change) -> None:
+    table = table_of(resolution_ms)
+    await connection.execute("DROP TABLE IF EXISTS incoming_stretches")
+    await connection.execute("CREATE TEMP TABLE incoming_stretches (series_id int, until timestamptz) ON COMMIT DROP")
+    kinds = {"series_id": "int4", "until": "timestamptz"}
+    await copy_in(connection, "incoming_stretches", kinds, changed.refs, changed.until_ms)
+    first, last = (to_time(int(time)).isoformat() for time in (changed.until_ms.min(), changed.until_ms.max()))
+    # Constants, so that chunks and partitions of other times are left out.
+    await connection.execute(
+        f"DELETE FROM {table} USING incoming_stretches AS gone WHERE {table}.series_id = gone.series_id AND {table}.until = gone.until"
+        f" AND {table}.until BETWEEN '{first}' AND '{last}'"
+    )
 
 
 async def _incoming(connection: Any, ids: SeriesIds, marks: Marks) -> None:
