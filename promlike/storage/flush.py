@@ -22,7 +22,6 @@ from promlike.storage.memory import release_freed
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import Deletion, FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
 from promlike.storage.tier_marks import MarkCollector
-from promlike.storage.tiers import TierProgress
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal import WalCommitter
 
@@ -67,7 +66,6 @@ class Flusher:
         now_ms: Callable[[], int],
         stored: WalPosition | None,
         on_flush: Callable[[], None],
-        tiers: TierProgress,
     ) -> None:
         self._options = options
         self._head = head
@@ -82,7 +80,6 @@ class Flusher:
         """The position of the last flush that is known to be in the store."""
         self.problem = ""
         """Why the last flush failed."""
-        self._tiers = tiers
         self.complete_ms = MIN_TIME
         """By the clock: what came until then is stored."""
         self._unknown: _Attempt | None = None
@@ -177,7 +174,7 @@ class Flusher:
             gone=ingest.dead(self._tombstones.gone),
             exemplars=ingest.exemplars.begin(),
             position=self._wal.applied,
-            marks=MarkCollector(self._tiers.marking),
+            marks=MarkCollector(),
             changes=ChangeCollector(ingest.metric_spans, self.complete_ms),
         )
         attempt.changes.deleted(attempt.deletions)
@@ -231,7 +228,7 @@ class Flusher:
             self._ingest.unstored_metadata = attempt.metadata | self._ingest.unstored_metadata
 
     def _succeeded(self, attempt: _Attempt) -> None:
-        marks = attempt.marks.marks()
+        marks = attempt.marks.told
         self._head.note_late(marks.refs, marks.start_ms + 1)
         self._head.flushed(attempt.snapshot)
         self._tombstones.stored(attempt.deletions, attempt.gone)

@@ -64,14 +64,18 @@ class Follower:
     async def follow(self) -> None:
         """Learn what others have stored since the last time. Raises StorageError."""
         async with self._flusher.paused():
-            self._before, self.is_behind = self.followed, True
-            news = await self._store.load_news()
-            if news is not None:
-                for portion in news.series:
-                    await self.adopt(portion)
-                self._head.widen_stored(news.refs, news.min_time_ms, news.max_time_ms)
-                self._tell(news.refs, news.min_time_ms, news.max_time_ms, news.changed_ms)
-            self.is_behind = False
+            await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """As `follow`, for whom the flusher pauses already."""
+        self._before, self.is_behind = self.followed, True
+        news = await self._store.load_news()
+        if news is not None:
+            for portion in news.series:
+                await self.adopt(portion)
+            self._head.widen_stored(news.refs, news.min_time_ms, news.max_time_ms)
+            self._tell(news.refs, news.min_time_ms, news.max_time_ms, news.changed_ms)
+        self.is_behind = False
 
     async def adopt(self, series: StoredSeries) -> None:
         """Give series of other writers refs. Nothing is flushed meanwhile."""

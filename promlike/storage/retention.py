@@ -144,12 +144,16 @@ class Retention:
                 return
             first_ms = max(stats.min_time_ms, self._keep.oldest_ms())
             share_ms = (stats.max_time_ms - first_ms) * min(surplus, used) // max(used, 1)
-            cutoff_ms = (first_ms + share_ms) // SIZE_STEP_MS * SIZE_STEP_MS + SIZE_STEP_MS
-            if cutoff_ms > stats.max_time_ms:
-                log.warning("retention by size: %d bytes are %d too many, but there are no older samples to delete", used, surplus)
+            wanted_ms = (first_ms + share_ms) // SIZE_STEP_MS * SIZE_STEP_MS + SIZE_STEP_MS
+            cutoff_ms = self._rolled_up(wanted_ms)
+            if wanted_ms > stats.max_time_ms or cutoff_ms <= first_ms:
+                why = (
+                    "there are no older samples to delete" if wanted_ms > stats.max_time_ms else "the oldest samples are not rolled up yet"
+                )
+                log.warning("retention by size: %d bytes are %d too many, but %s", used, surplus, why)
                 return
             self._keep.forget_before(cutoff_ms)
-            await self._delete_before(cutoff_ms)  # rolled up or not: there is no room
+            await self._delete_before(cutoff_ms)
             self._counters.size_retentions += 1
             stats = await self._store.stats()
 

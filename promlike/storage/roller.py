@@ -12,11 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from promlike.errors import StorageError
+from promlike.errors import StorageConflict, StorageError
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.model.tiers import COARSEST_MS, RESOLUTIONS_MS, ceil_ms, floor_ms
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
+from promlike.storage.follow import Follower
 from promlike.storage.head import MAX_TIME, Head
 from promlike.storage.raw_reader import RawReader
 from promlike.storage.retention import Retention
@@ -38,6 +39,8 @@ MARKED_DAYS = 64
 GRACE_MS = 300_000
 """Time that samples have to arrive before their bucket is rolled up for the first time."""
 INTERVAL_S = 60.0
+MOST_CONFLICTS = 5
+"""So often in a row a portion is made again because another daemon stored something meanwhile."""
 NO_REFS: Int32 = np.empty(0, np.int32)
 
 
@@ -54,6 +57,7 @@ class Roller:
         progress: TierProgress,
         counters: StorageCounters,
         retention: Retention,
+        follower: Follower,
     ) -> None:
         self._head = head
         self._store = store
@@ -63,14 +67,18 @@ class Roller:
         self._progress = progress
         self._counters = counters
         self._retention = retention
+        self._follower = follower
         self._series_at_once = FIRST_SERIES
         self._span_ms = COARSEST_MS
 
     async def load(self) -> None:
         """Learn from the store how far its tiers reach, and where they are wrong. Raises StorageError."""
-        self._progress.loaded(await self._store.load_tier_state())
+        self._progress.state = await self._store.load_tier_state()
         marks = await self._store.load_marks(None)
-        self._head.note_late(marks.refs, marks.start_ms + 1)
+        if len(marks):
+            self._head.note_late(marks.refs, marks.start_ms + 1)
+        else:
+            self._settle()
 
     async def run(self) -> None:
         """Roll up at every interval; a store that is away is asked again next time."""
@@ -83,19 +91,29 @@ class Roller:
             await asyncio.sleep(INTERVAL_S)
 
     async def roll_up(self) -> None:
-        """Do all that is to be done now. Raises StorageError."""
-        async with self._flusher.paused():
-            self._progress.loaded(await self._store.load_tier_state())
-        await self._in_portions(self._advance)
-        await self._in_portions(self._correct)
+        """Do all that is to be done now, unless another daemon does it. Raises StorageError."""
+        async with self._store.alone("roll up") as alone:
+            async with self._flusher.paused():
+                await self._follower.catch_up()
+                await self.load()
+            if alone:
+                await self._in_portions(self._advance)
+                await self._in_portions(self._correct)
 
     async def _in_portions(self, portion: Callable[[], Awaitable[bool]]) -> None:
         """Call it until it says that nothing is left. Between two calls others get as much time as one took, up to a second."""
-        more = True
+        more, conflicts = True, 0
         while more:
             started = time.monotonic()
-            async with self._flusher.paused():
-                more = await portion()
+            try:
+                async with self._flusher.paused():
+                    more = await portion()
+                conflicts = 0
+            except StorageConflict as error:
+                conflicts += 1
+                if conflicts > MOST_CONFLICTS:
+                    raise
+                log.debug("a portion of rollups is made again: %s", error)
             seconds = time.monotonic() - started
             self._counters.rollup_seconds += seconds
             if more:
@@ -104,14 +122,16 @@ class Roller:
     async def _advance(self) -> bool:
         """Roll up the next part of the oldest samples that were not yet; whether there are more."""
         watermark = self._progress.watermark or self._beginning()
-        limit = floor_ms(self._flusher.complete_ms - GRACE_MS, COARSEST_MS)
+        others_ms = self._progress.state.others_ms
+        complete_ms = self._flusher.complete_ms if others_ms is None else min(self._flusher.complete_ms, others_ms)
+        limit = floor_ms(complete_ms - GRACE_MS, COARSEST_MS)
         if watermark is None or watermark.upto_ms >= limit:
             return False
         if watermark.next_ms == watermark.upto_ms:
             watermark = Watermark(upto_ms=watermark.upto_ms, next_ms=min(limit, watermark.upto_ms + self._span_ms), next_ref=0)
+        foreign = await self._look_around()
         refs, last = self._next_series(watermark)
         times = np.full(len(refs), watermark.upto_ms, np.int64), np.full(len(refs), watermark.next_ms, np.int64)
-        foreign = await self._store.foreign_changes()
         samples = await self._raw.read(refs, *times)
         reached = Watermark.at(watermark.next_ms) if last else replace(watermark, next_ref=int(refs[-1]) + 1)
         await self._write(refs, samples, reached, foreign, replaced=Marks(refs=refs, start_ms=times[0], end_ms=times[1]))
@@ -142,14 +162,20 @@ class Roller:
             self._span_ms = floor_ms(int(min(self._span_ms * min(factor, 2.0), 2.0**42)), COARSEST_MS)
         self._span_ms = max(self._span_ms, COARSEST_MS)
 
+    async def _look_around(self) -> int:
+        """Know all that others have stored; a number by which the store sees whether that is still so when rows are written."""
+        foreign = await self._store.foreign_changes()
+        await self._follower.catch_up()
+        return foreign
+
     async def _correct(self) -> bool:
         """Roll up again what marks name; whether there may be more."""
+        foreign = await self._look_around()
         marks = within_budget(await self._store.load_marks(MOST_MARKS), MARKED_DAYS)
         watermark = self._progress.watermark
         if not len(marks) or watermark is None:
             self._settle()
             return False
-        foreign = await self._store.foreign_changes()
         oldest = ceil_ms(self._retention.oldest_ms(), COARSEST_MS)
         for part in by_day(marks, COARSEST_MS):
             start, end = np.maximum(part.start_ms, oldest), np.minimum(part.end_ms, watermark.of(part.refs))
@@ -178,7 +204,6 @@ class Roller:
         done: Marks | None = None,
     ) -> None:
         blocks = await asyncio.to_thread(lambda: [roll_up(samples, resolution) for resolution in RESOLUTIONS_MS.values()])
-        self._progress.attempt(watermark)
         await self._store.write_tiers(
             TierBatch(
                 refs=refs,

@@ -93,14 +93,13 @@ class Storage:
             now_ms,
             None,
             self._views.wake,
-            tiers,
         )
         self._retention = Retention(
             options, self._index, self._head, store, self._flusher, self._ingest, self._wal, self._keep, self.counters, now_ms, tiers
         )
         self._follower = Follower(options.follow_interval_ms, store, self._index, self._head, self._flusher, self.changes)
         retention, keep, raw = self._retention, self._keep, RawReader(self._head, store, self._tombstones)
-        self._roller = Roller(self._head, store, self._flusher, raw, self._tombstones, tiers, self.counters, retention)
+        self._roller = Roller(self._head, store, self._flusher, raw, self._tombstones, tiers, self.counters, retention, self._follower)
         tier_reader = TierReader(self._head, store, raw, tiers, keep.oldest_ms, retention.oldest_row_ms)
         self._querier = Querier(self._index, self._head, store, self._tombstones, self.counters, tier_reader, keep)
         self._exemplars = ExemplarQuerier(self._index, self._ingest.exemplars, store, self._tombstones, keep.oldest_ms)

@@ -5,6 +5,7 @@ as range windows are in Prometheus 3.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.model.tiers import COLUMN_TYPES, Tier, TierColumn, wanted_names
 from promlike.storage.label_columns import LabelColumns
-from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
+from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState, Watermark
 
 
 class Fit(IntEnum):
@@ -302,8 +303,9 @@ class FlushBatch:
     iterable is consumed, so that a large flush never stands in memory as a whole: consume it once, in a worker thread. `new_series` are
     series the store has not seen (or has dropped), each once, made while they are consumed as well. The `late_*` columns hold samples at or
     before times already stored (int32[N], int64[N], float64[N], sorted by ref, time, no time twice): each replaces what is stored at the
-    same (series, time). `exemplars` may hold some that are stored already: they are stored once. `marks()` and `changes()`, to be called
-    once the chunks are consumed, tell which rows of tiers all these make wrong, and what they change for those who keep answers.
+    same (series, time). `exemplars` may hold some that are stored already: they are stored once. `marks` and `changes`, to be called once
+    the chunks are consumed, tell which rows of tiers, that may reach so far at that time, all these make wrong, and what they change for
+    those who keep answers.
     """
 
     new_series: Iterable[SeriesRecord]
@@ -316,7 +318,7 @@ class FlushBatch:
     deletions: Sequence[Deletion] = ()
     gone: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     exemplars: Exemplars = field(default_factory=Exemplars.empty)
-    marks: Callable[[], Marks] = Marks.none
+    marks: Callable[[Watermark | None], Marks] = lambda reached: Marks.none()
     changes: Callable[[], Sequence[StoredChange]] = lambda: (ANYTHING,)
 
 
@@ -417,7 +419,11 @@ class Store(Protocol):
         ...
 
     async def load_marks(self, limit: int | None) -> Marks:
-        """The marks of flushes that are not done yet, the earliest first, at most so many."""
+        """The marks of all writers' flushes that are not done yet, of series that have refs here, the earliest first, at most so many."""
+        ...
+
+    def alone(self, what: str) -> AbstractAsyncContextManager[bool]:
+        """Do `what` while no other process that writes into this store does; False, at once, when another does so."""
         ...
 
     async def write_tiers(self, batch: TierBatch) -> None:

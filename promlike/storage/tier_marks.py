@@ -10,39 +10,36 @@ DAY_MS = 86_400_000
 
 
 class MarkCollector:
-    """Gathers the marks of one flush while its samples pass by; `watermark` is how far the tiers reached when it began."""
+    """Gathers what one flush stores while its samples pass by."""
 
-    def __init__(self, watermark: Watermark | None) -> None:
-        self._watermark = watermark
+    def __init__(self) -> None:
         self._parts: list[Marks] = []
+        self.told = Marks.none()
+        """What `marks` returned."""
 
     def chunk(self, refs: Int32, samples: SampleBlock) -> None:
         """New samples of `refs int32[S]`: those of a series that lags behind may be older than the watermark."""
-        if self._watermark is None:
-            return
         rows = np.flatnonzero(np.diff(samples.offsets))
         first = samples.ts_ms[samples.offsets[rows]]
         last = samples.ts_ms[samples.offsets[rows + 1] - 1]
-        self._add(refs[rows], first, last)
+        self._parts.append(Marks(refs=refs[rows], start_ms=first - 1, end_ms=last))
 
     def late(self, late: LateSamples) -> None:
         """Samples sorted by (ref, time): one mark a series and day."""
-        if self._watermark is None or not len(late.refs):
-            return
-        days = late.ts_ms // DAY_MS
-        starts = np.flatnonzero(np.append(True, (np.diff(late.refs) != 0) | (np.diff(days) != 0)))
-        ends = np.append(starts[1:], len(late.refs)) - 1
-        self._add(late.refs[starts], late.ts_ms[starts], late.ts_ms[ends])
+        if len(late.refs):
+            days = late.ts_ms // DAY_MS
+            starts = np.flatnonzero(np.append(True, (np.diff(late.refs) != 0) | (np.diff(days) != 0)))
+            ends = np.append(starts[1:], len(late.refs)) - 1
+            self._parts.append(Marks(refs=late.refs[starts], start_ms=late.ts_ms[starts] - 1, end_ms=late.ts_ms[ends]))
 
-    def marks(self) -> Marks:
-        return Marks.joined(self._parts)
-
-    def _add(self, refs: Int32, first_ms: Int64, last_ms: Int64) -> None:
-        assert self._watermark is not None  # both callers looked
-        reached = self._watermark.of(refs)
-        old = first_ms <= reached
-        if old.any():
-            self._parts.append(Marks(refs=refs[old], start_ms=first_ms[old] - 1, end_ms=np.minimum(last_ms, reached)[old]))
+    def marks(self, reached: Watermark | None) -> Marks:
+        """The times of what was gathered that tiers, which reach so far, have already."""
+        gathered = Marks.joined(self._parts)
+        if reached is not None and len(gathered):
+            upto_ms = reached.of(gathered.refs)
+            old = gathered.start_ms < upto_ms
+            self.told = Marks(refs=gathered.refs[old], start_ms=gathered.start_ms[old], end_ms=np.minimum(gathered.end_ms, upto_ms)[old])
+        return self.told
 
 
 def within_budget(marks: Marks, most_days: int) -> Marks:

@@ -15,7 +15,7 @@ from promlike.storage.tier_codec import Bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:
-    """How far the samples of a data folder are rolled up: all series up to `upto_ms`, those with refs below `next_ref` up to `next_ms`.
+    """How far the samples of a store are rolled up: all series up to `upto_ms`, those with refs below `next_ref` up to `next_ms`.
 
     Both times are multiples of the coarsest resolution. Every bucket up to there is in the tiers, except for what `Marks` name.
     """
@@ -78,11 +78,11 @@ class TierBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierState:
-    """How far the tiers of a store reach: with the samples of this data folder (None: nothing was rolled up yet), and with those of all
-    others that write into the same database (None: there are no others).
+    """How far the tiers of a store reach (None: nothing was rolled up yet), and since when others that write into the same database may
+    have samples that they have not stored, by the clock (None: there are no others).
     """
 
-    own: Watermark | None = None
+    watermark: Watermark | None = None
     others_ms: int | None = None
 
 
@@ -109,39 +109,21 @@ class PackedRows:
 
 
 class TierProgress:
-    """The state of the tiers as this process knows it. Written on the event loop's thread."""
+    """The state of the tiers as this process knows it: they may reach further. Written on the event loop's thread."""
 
-    __slots__ = ("_attempted", "_state")
+    __slots__ = ("state",)
 
     def __init__(self) -> None:
-        self._state = TierState()
-        self._attempted: Watermark | None = None
+        self.state = TierState()
 
     @property
     def watermark(self) -> Watermark | None:
-        """How far the tiers reach for sure."""
-        return self._state.own
-
-    @property
-    def marking(self) -> Watermark | None:
-        """How far they may reach: further, when it is not known whether the store took the last rows. Older samples are to be marked."""
-        return self._attempted
-
-    def loaded(self, state: TierState) -> None:
-        """What the store says."""
-        self._state, self._attempted = state, state.own
-
-    def attempt(self, watermark: Watermark) -> None:
-        """Rows up to there are about to be written."""
-        self._attempted = watermark
+        return self.state.watermark
 
     def reached(self, watermark: Watermark) -> None:
-        """They are in the store."""
-        self._state = replace(self._state, own=watermark)
+        """Rows up to there are in the store."""
+        self.state = replace(self.state, watermark=watermark)
 
     def rolled_up_ms(self, refs: Int32) -> Int64 | None:
         """int64[S]: up to when the tiers have everything that was stored of each series, marks aside; None before anything is rolled up."""
-        own, others_ms = self._state.own, self._state.others_ms
-        if own is None:
-            return None
-        return own.of(refs) if others_ms is None else np.minimum(own.of(refs), others_ms)
+        return None if self.watermark is None else self.watermark.of(refs)

@@ -481,7 +481,7 @@ class StoreSuite:
         watermark = Watermark(upto_ms=FLOOR_MS, next_ms=FLOOR_MS + 3 * HOUR_MS, next_ref=2)
         await store.write_tiers(tier_batch(samples, watermark, foreign=await store.foreign_changes()))
         store = await stores()
-        assert (await store.load_tier_state()).own == watermark
+        assert (await store.load_tier_state()).watermark == watermark
         for resolution in (FIVE_MS, HOUR_MS):
             for ref in range(3):
                 assert await rows(store, resolution, ref) == expected_rows(samples[ref], resolution)
@@ -522,7 +522,7 @@ class StoreSuite:
     async def test_marks_are_kept_with_the_flush_until_they_are_done(self, stores: Stores) -> None:
         store = await stores()
         given = marks((1, FLOOR_MS + 5, FLOOR_MS + 7), (0, FLOOR_MS, FLOOR_MS + 1), (1, FLOOR_MS + 5, FLOOR_MS + 8))
-        await store.write(replace(batch({0: [(START_MS, 1.0)]}, series=records("a", "b")), marks=lambda: given))
+        await store.write(replace(batch({0: [(START_MS, 1.0)]}, series=records("a", "b")), marks=lambda reached: given))
         store = await stores()
         found = await store.load_marks(None)
         assert sorted(zip(found.refs.tolist(), found.start_ms.tolist(), found.end_ms.tolist(), strict=True)) == [

@@ -5,19 +5,23 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import numpy as np
 import pytest
 
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import StepGrid
+from promlike.model.clock import wall_clock_ms
 from promlike.model.labels import labels
+from promlike.model.tiers import ALL_COLUMNS, floor_ms
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.result import Matrix
 from promlike.storage import follow
 from promlike.storage.options import HOUR_MS
+from promlike.storage.packed_tier import pack_into_tier
 from promlike.storage.storage import Storage, StorageOptions
-from promlike.storage.tiers import Watermark
+from promlike.storage.tiers import TierBatch, Watermark
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.conftest import NOW_MS, Bench, answer
 from tests.storage.store_suite import tier_batch
@@ -31,12 +35,12 @@ async def pair(database: str, tmp_path: Path) -> AsyncIterator[tuple[Bench, Benc
         await bench.storage.close()
 
 
-async def open_bench(database: str, folder: Path) -> Bench:
+async def open_bench(database: str, folder: Path, *, now_ms: int = NOW_MS) -> Bench:
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     options = StorageOptions(data_dir=folder, head_max_bytes=1 << 28)
-    storage = Storage(options, TimescaleStore(database, folder=folder), now_ms=lambda: NOW_MS)
+    storage = Storage(options, TimescaleStore(database, folder=folder), now_ms=lambda: now_ms)
     await storage.open(lambda line: None)
-    return Bench(folder=folder, clock=[NOW_MS], options={}, wrap=lambda store: store, storage=storage)
+    return Bench(folder=folder, clock=[now_ms], options={}, wrap=lambda store: store, storage=storage)
 
 
 async def test_each_sees_what_the_other_has_flushed(pair: tuple[Bench, Bench]) -> None:
@@ -177,9 +181,165 @@ async def test_rows_made_of_samples_that_another_has_changed_since_are_refused(p
     await second.storage.flush()
     with pytest.raises(StorageUnavailable, match="another daemon stored samples"):
         await store.write_tiers(tier_batch({0: [(NOW_MS - 100, 1.0)]}, Watermark.at(0), foreign=before))
-    assert (await store.load_tier_state()).own is None
+    assert (await store.load_tier_state()).watermark is None
     await store.write_tiers(tier_batch({0: [(NOW_MS - 100, 1.0)]}, Watermark.at(0), foreign=await store.foreign_changes()))
-    state = await store.load_tier_state()
-    assert state.own == Watermark.at(0)
-    assert state.others_ms is not None  # the other has samples and has rolled up nothing
-    assert state.others_ms < 0
+    for each in (store, second.storage._store):
+        state = await each.load_tier_state()
+        assert state.watermark == Watermark.at(0)
+        assert state.others_ms is not None  # the other has stored something just now
+
+
+FULL_MS = NOW_MS // HOUR_MS * HOUR_MS
+HOURS = StepGrid(start_ms=FULL_MS - 9 * HOUR_MS, step_ms=HOUR_MS, count=10)
+
+
+async def assert_rolled_up(bench: Bench, grid: StepGrid = HOURS) -> None:
+    """Rows say what samples say."""
+    with ThreadPoolExecutor(2) as pool:
+        engine = Engine(EngineOptions(), pool)
+        for query in ("sum_over_time(up[1h])", "increase(up[1h])"):
+            answers = [await engine.range(bench.storage, query, grid, resolution_ms=ms) for ms in (0, HOUR_MS)]
+            raw, rolled = (one.value for one in answers)
+            assert isinstance(raw, Matrix)
+            assert isinstance(rolled, Matrix)
+            assert "read from the 1h rollup" in answers[1].infos[0]
+            np.testing.assert_allclose(rolled.samples.values, raw.samples.values, rtol=1e-12)
+        engine.close()
+
+
+async def rows_of(bench: Bench, name: str, resolution_ms: int = HOUR_MS) -> list[tuple[int, int, float]]:
+    """End, count and sum of each row that the database has of a series."""
+    refs = np.array([bench.ref(name)], np.int32)
+    parts = await bench.storage._store.read_tier(resolution_ms, refs, -(2**53), 2**53, ALL_COLUMNS)
+    rows = pack_into_tier(resolution_ms, refs, parts).part(0, 1).rows
+    return list(zip(rows.ends_ms.tolist(), rows.counts.tolist(), rows.sums.tolist(), strict=True))
+
+
+def hours_of(first: int, last: int, value: float = 1.0) -> list[tuple[str, int, float]]:
+    """A sample every ten minutes of the series `a`, between two hours counted from FULL_MS."""
+    return [("a", ts, value) for ts in range(FULL_MS + first * HOUR_MS + 300_000, FULL_MS + last * HOUR_MS, 600_000)]
+
+
+async def test_rows_are_made_of_what_another_has_stored_a_moment_ago(pair: tuple[Bench, Bench]) -> None:
+    first, second = pair
+    await second.append(hours_of(-8, -2))
+    await second.storage.flush()
+    await first.append([(name, ts + 1, 5.0) for name, ts, _ in hours_of(-6, -2)])
+    await first.storage.flush()
+    await second.storage.roll_up()  # without having followed
+    assert [count for _, count, _ in await rows_of(second, "a")] == [6, 6, 12, 12, 12, 12]
+    await assert_rolled_up(second)
+
+
+async def test_a_daemon_that_joins_goes_on_where_rolling_up_is_and_keeps_what_is_older(
+    pair: tuple[Bench, Bench], database: str, tmp_path: Path
+) -> None:
+    first, _ = pair
+    await first.append(hours_of(-300, -290) + hours_of(-6, -2))
+    await first.storage.flush()
+    await first.storage.roll_up()
+    rows = await rows_of(first, "a")
+    await first.storage._store.delete_before(FULL_MS - 48 * HOUR_MS)
+    new = await open_bench(database, tmp_path / "new")
+    assert new.storage._tiers.watermark == first.storage._tiers.watermark
+    await new.append([("b", FULL_MS - HOUR_MS, 1.0)])
+    await new.storage.flush()
+    await new.storage.roll_up()
+    assert await rows_of(new, "a") == rows
+    assert len(rows) == 14
+    await new.storage.close()
+
+
+async def test_late_samples_are_marked_also_where_another_has_rolled_up(pair: tuple[Bench, Bench]) -> None:
+    first, second = pair
+    await first.append(hours_of(-8, -2))
+    await first.storage.flush()
+    await first.storage.roll_up()
+    assert second.storage._tiers.watermark is None
+    await second.append([(name, ts + 1, 3.0) for name, ts, _ in hours_of(-7, -5)])
+    await second.storage.flush()
+    assert len(await second.storage._store.load_marks(None)) == 1
+    await first.storage.follow()
+    await first.storage._roller.load()
+    await assert_rolled_up(first)  # from samples, where rows are known to be wrong
+    await first.storage.roll_up()
+    assert [count for _, count, _ in await rows_of(first, "a")] == [6, 12, 12, 6, 6, 6]
+    for bench in pair:
+        assert not len(await bench.storage._store.load_marks(None))
+        await bench.storage.follow()
+        await bench.storage.roll_up()
+        await assert_rolled_up(bench)
+
+
+async def test_marks_of_a_daemon_that_is_gone_are_heeded_by_another(pair: tuple[Bench, Bench], database: str, tmp_path: Path) -> None:
+    first, second = pair
+    await first.append(hours_of(-8, -2))
+    await first.storage.flush()
+    await first.storage.roll_up()
+    await first.append([("a", FULL_MS - 7 * HOUR_MS + 1, 100.0)])
+    await first.storage.close()
+    await second.storage.roll_up()
+    rows = await rows_of(second, "a")
+    assert [count for _, count, _ in rows] == [6, 7, 6, 6, 6, 6]
+    assert rows[1][2] == 106.0
+    assert not len(await second.storage._store.load_marks(None))
+
+
+async def test_one_daemon_at_a_time_rolls_up(pair: tuple[Bench, Bench]) -> None:
+    first, second = pair
+    await first.append(hours_of(-8, -2))
+    for bench in pair:
+        await bench.storage.flush()
+    async with first.storage._store.alone("roll up") as alone:
+        assert alone
+        await second.storage.roll_up()
+        assert await rows_of(second, "a") == []
+    await second.storage.roll_up()
+    assert len(await rows_of(second, "a")) == 6
+    await first.storage.roll_up()
+    assert first.storage._tiers.watermark == second.storage._tiers.watermark
+    assert first.storage.counters.rollup_samples == 0  # what the other has done is done
+
+
+async def test_a_portion_is_made_again_when_another_stores_something_meanwhile(pair: tuple[Bench, Bench]) -> None:
+    first, second = pair
+    await first.append(hours_of(-8, -2))
+    await first.storage.flush()
+    store = first.storage._store
+    write_tiers, disturbed = store.write_tiers, [3]
+
+    async def disturb(batch: TierBatch) -> None:
+        if disturbed[0]:
+            disturbed[0] -= 1
+            await second.append([("a", FULL_MS - 3 * HOUR_MS + disturbed[0], 7.0)])
+            await second.storage.flush()
+        await write_tiers(batch)
+
+    store.write_tiers = disturb  # type: ignore[method-assign]  # calls the real one
+    await first.storage.roll_up()
+    assert disturbed == [0]
+    assert [count for _, count, _ in await rows_of(first, "a")] == [6, 6, 6, 6, 7, 8]
+    await assert_rolled_up(first)
+
+
+async def test_the_end_of_an_hour_waits_for_those_who_have_not_stored_it_yet(database: str, tmp_path: Path) -> None:
+    now_ms = wall_clock_ms()
+    benches = [await open_bench(database, tmp_path / name, now_ms=now_ms) for name in ("first", "second")]
+    for number, bench in enumerate(benches):
+        await bench.append([("a", now_ms - 5 * HOUR_MS + number, 1.0), ("a", now_ms - number - 1, 1.0)])
+        await bench.storage.flush()
+    connection = await asyncpg.connect(database)
+    await connection.execute("UPDATE promlike.writers SET last_seen_at = now() - INTERVAL '50 minutes' WHERE number = 1")
+    await benches[1].storage.roll_up()
+    reached = benches[1].storage._tiers.watermark
+    assert reached is not None
+    assert abs(reached.upto_ms - floor_ms(now_ms - 55 * 60_000, HOUR_MS)) in (0, HOUR_MS)
+    assert reached.upto_ms <= now_ms - 55 * 60_000 + 10_000
+    await connection.execute("UPDATE promlike.writers SET last_seen_at = now() - INTERVAL '2 hours' WHERE number = 1")
+    await benches[1].storage.roll_up()
+    reached = benches[1].storage._tiers.watermark
+    assert reached is not None
+    assert reached.upto_ms == floor_ms(now_ms - 300_000, HOUR_MS)
+    await connection.close()
+    for bench in benches:
+        await bench.storage.close()

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -150,6 +151,11 @@ class DuckDBStore:
 
     async def load_marks(self, limit: int | None) -> Marks:
         return await self._read("load marks", lambda cursor: tiers.load_marks(cursor, limit))
+
+    @asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[bool]:
+        """Always: the file belongs to one process."""
+        yield True
 
     async def write_tiers(self, batch: TierBatch) -> None:
         await self._change("write rollups", lambda connection: tiers.write_tiers(connection, batch))

@@ -38,7 +38,7 @@ def load_tier_state(cursor: duckdb.DuckDBPyConnection) -> TierState:
     state = dict(cursor.execute("SELECT key, value FROM state").fetchall())
     if _STATE["upto_ms"] not in state:
         return TierState()
-    return TierState(own=Watermark(**{name: state[key] for name, key in _STATE.items()}))
+    return TierState(watermark=Watermark(**{name: state[key] for name, key in _STATE.items()}))
 
 
 def load_marks(cursor: duckdb.DuckDBPyConnection, limit: int | None) -> Marks:

@@ -11,7 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME
 from promlike.storage.duckdb.rows import insert, put_state
-from promlike.storage.duckdb.tiers import forget_deleted, write_marks
+from promlike.storage.duckdb.tiers import forget_deleted, load_tier_state, write_marks
 from promlike.storage.store import Deletion, FlushBatch, SampleChunk, SeriesRecord
 
 SERIES_AT_ONCE = 10_000
@@ -30,7 +30,7 @@ def write_batch(connection: duckdb.DuckDBPyConnection, batch: FlushBatch) -> Non
         _write_times(connection, pa.concat_tables(times))
     if batch.metadata:
         _write_metadata(connection, batch)
-    write_marks(connection, batch.marks())
+    write_marks(connection, batch.marks(load_tier_state(connection).watermark))
     put_state(connection, "wal_segment", batch.position.segment)
     put_state(connection, "wal_offset", batch.position.offset)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from promlike.storage.timescale.server import ServerFeatures, server_features
 from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.timescale.times import to_time
 from promlike.storage.writer_id import read_writer_id
+
+LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 
 
 class TimescaleStore:
@@ -144,7 +147,7 @@ class TimescaleStore:
             times += widened
             await series.write_times(connection, writer, flush, times)
             await exemplars.write_exemplars(connection, ids, batch.exemplars)
-            await tiers.write_marks(connection, writer, ids, batch.marks())
+            await tiers.write_marks(connection, writer, ids, batch.marks(await tiers.load_reached(connection, writer)))
             disputed = [*disputed, *overwritten] if others.exist else []
             await flushes.note_flush(connection, writer, flush, batch.changes(), disputed=disputed)
             await writers.write_position(connection, writer, batch.position)
@@ -203,7 +206,14 @@ class TimescaleStore:
 
     async def load_marks(self, limit: int | None) -> Marks:
         async with self._database.connection("load marks") as connection:
-            return await tiers.load_marks(connection, self._writer, limit)
+            return await tiers.load_marks(connection, self._ids, limit)
+
+    @asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[bool]:
+        """See `Store.alone`. A lock of the database, which is free again when this process, or its connection, is gone."""
+        async with self._database.connection("take turns with other daemons") as connection:
+            # The pool gives the lock back, with the connection.
+            yield await connection.fetchval(LOCK, f"promlike {what} {self._database.schema}")
 
     async def write_tiers(self, batch: TierBatch) -> None:
         async with self._database.transaction("write rollups") as connection:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from promlike.errors import StorageUnavailable
+from promlike.errors import StorageConflict
 from promlike.model.blocks import Int32
 from promlike.model.tiers import (
     COARSEST_MS,
@@ -30,7 +30,7 @@ from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.packed_copy import COLUMNS, FIXED, decode_packed, encode_packing
 from promlike.storage.timescale.read import wanted
 from promlike.storage.timescale.server import ServerFeatures
-from promlike.storage.timescale.times import to_time
+from promlike.storage.timescale.times import to_ms, to_time
 from promlike.storage.timescale.version7 import PARTITION_DAYS
 from promlike.storage.timescale.write import known_ids
 
@@ -39,34 +39,46 @@ PARALLEL_ROWS = 50_000
 
 MARK = {"series_id": "int4", "start_ms": "int8", "end_ms": "int8"}
 
-LOAD_STATE = "SELECT upto_ms, next_ms, next_ref FROM rollup_state WHERE writer = $1"
+LOAD_STATE = "SELECT writer, upto_ms, next_ms, next_ref FROM rollup_progress"
 OTHERS = """
-SELECT min(coalesce(upto_ms, -4611686018427387904)) FROM writers LEFT JOIN rollup_state ON writer = number
+SELECT min(last_seen_at) FROM writers
 WHERE number <> $1 AND segment IS NOT NULL AND last_seen_at > now() - INTERVAL '1 hour'
 """
-"""A writer that was not seen for so long waits for nothing: what it stored was there when others rolled up their share of its series."""
-LOAD_MARKS = """
-SELECT ref, start_ms, end_ms FROM rollup_marks JOIN writer_series USING (writer, series_id)
-WHERE writer = {writer} ORDER BY start_ms, ref LIMIT {limit}
-"""
+"""A writer that was not seen for so long is not waited for: what it stores when it comes back is late, and rolled up again."""
+LOAD_MARKS = "SELECT series_id, start_ms, end_ms FROM rollup_marks JOIN series ON id = series_id ORDER BY start_ms, series_id LIMIT {limit}"
 PUT_STATE = """
-INSERT INTO rollup_state (writer, upto_ms, next_ms, next_ref) VALUES ($1, $2, $3, $4)
-ON CONFLICT (writer) DO UPDATE SET upto_ms = excluded.upto_ms, next_ms = excluded.next_ms, next_ref = excluded.next_ref
+INSERT INTO rollup_progress (writer, upto_ms, next_ms, next_ref) VALUES ($1, $2, $3, $4)
+ON CONFLICT (one) DO UPDATE SET writer = $1, upto_ms = $2, next_ms = $3, next_ref = $4
 """
+FORGET_MARKS = "DELETE FROM rollup_marks WHERE NOT EXISTS (SELECT FROM series WHERE id = series_id)"
 
 
 async def load_tier_state(connection: Any, writer: int) -> TierState:
-    """See `Store.load_tier_state`."""
-    row = await connection.fetchrow(LOAD_STATE, writer)
-    own = None if row is None else Watermark(upto_ms=row["upto_ms"], next_ms=row["next_ms"], next_ref=row["next_ref"])
-    return TierState(own=own, others_ms=await connection.fetchval(OTHERS, writer))
+    """See `Store.load_tier_state`. What another writer has begun is begun again here: it counted series by its own refs."""
+    row = await connection.fetchrow(LOAD_STATE)
+    watermark = None
+    if row is not None:
+        watermark = Watermark(upto_ms=row["upto_ms"], next_ms=row["next_ms"], next_ref=row["next_ref"] if row["writer"] == writer else 0)
+    return TierState(watermark=watermark, others_ms=to_ms(await connection.fetchval(OTHERS, writer)))
 
 
-async def load_marks(connection: Any, writer: int, limit: int | None) -> Marks:
+async def load_reached(connection: Any, writer: int) -> Watermark | None:
+    """How far the tiers may reach, inside the transaction of a flush: as far as the writer that works on them has begun."""
+    row = await connection.fetchrow(LOAD_STATE)
+    if row is None:
+        return None
+    if row["writer"] != writer:
+        return Watermark.at(row["next_ms"])
+    return Watermark(upto_ms=row["upto_ms"], next_ms=row["next_ms"], next_ref=row["next_ref"])
+
+
+async def load_marks(connection: Any, ids: SeriesIds, limit: int | None) -> Marks:
     """See `Store.load_marks`."""
-    query = LOAD_MARKS.format(writer=writer, limit="ALL" if limit is None else limit)
-    refs, start_ms, end_ms = await copy_out(connection, ("int4", "int8", "int8"), query)
-    return Marks(refs=refs, start_ms=start_ms, end_ms=end_ms)
+    query = LOAD_MARKS.format(limit="ALL" if limit is None else limit)
+    given, start_ms, end_ms = await copy_out(connection, ("int4", "int8", "int8"), query)
+    refs = ids.refs_of(np.asarray(given, np.int32))
+    known = np.flatnonzero(refs >= 0)
+    return Marks(refs=refs[known], start_ms=start_ms[known], end_ms=end_ms[known])
 
 
 async def write_marks(connection: Any, writer: int, ids: SeriesIds, marks: Marks) -> None:
@@ -86,9 +98,8 @@ async def write_tiers(connection: Any, writer: int, ids: SeriesIds, batch: TierB
     if len(batch.done):
         await _incoming(connection, ids, batch.done)
         await connection.execute(
-            "DELETE FROM rollup_marks AS marks USING incoming_marks AS done WHERE marks.writer = $1"
-            " AND marks.series_id = done.series_id AND marks.start_ms = done.start_ms AND marks.end_ms = done.end_ms",
-            writer,
+            "DELETE FROM rollup_marks AS marks USING incoming_marks AS done"
+            " WHERE marks.series_id = done.series_id AND marks.start_ms = done.start_ms AND marks.end_ms = done.end_ms"
         )
     watermark = batch.watermark
     await connection.execute(PUT_STATE, writer, watermark.upto_ms, watermark.next_ms, watermark.next_ref)
@@ -141,7 +152,8 @@ async def forget_deleted(connection: Any, writer: int, given: Int32, start_ms: i
 
 
 async def delete_tier_before(connection: Any, features: ServerFeatures, resolution_ms: int, cutoff_ms: int) -> None:
-    """Drop the chunks, or partitions, that are older as a whole."""
+    """Drop the chunks, or partitions, that are older as a whole, and marks of series that are gone."""
+    await connection.execute(FORGET_MARKS)
     table = table_of(resolution_ms)
     if features.timescale:
         await connection.execute(f"SELECT drop_chunks('{table}', older_than => $1::timestamptz)", to_time(cutoff_ms))
@@ -187,9 +199,9 @@ def table_of(resolution_ms: int) -> str:
 
 
 def check_unchanged(before: int, now: int) -> None:
-    """Raise StorageUnavailable when another writer stored something since the samples that rows were made of were read."""
+    """Raise StorageConflict when another writer stored something since the samples that rows were made of were read."""
     if before != now:
-        raise StorageUnavailable("another daemon stored samples while some were rolled up; they will be rolled up again")
+        raise StorageConflict("another daemon stored samples while some were rolled up; they will be rolled up again")
 
 
 async def _forget_stretches(connection: Any, resolution_ms: int, changed: Change) -> None:

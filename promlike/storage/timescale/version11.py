@@ -27,7 +27,7 @@ def packed_tiers(timescale: bool) -> Sequence[str]:
     for name in TIERS:
         tables += [f"ALTER TABLE rollup_{name} RENAME TO rows_{name}", f"ALTER INDEX rollup_{name}_series_bucket RENAME TO rows_{name}_key"]
         tables += _hypertable(name) if timescale else [_RENAME_PARTITIONS.format(name=name), *_partitioned(name)]
-    return ("DROP VIEW labelled_rollups", *tables, *_FUNCTIONS, _VIEW)
+    return ("DROP VIEW labelled_rollups", *tables, *_FUNCTIONS, _VIEW, *_PROGRESS)
 
 
 _RENAME_PARTITIONS = """
@@ -103,6 +103,21 @@ _FUNCTIONS = (
     RETURN rollup_float(get_byte(data, 0) & 15, rollup_integer(data, rows, at))
     """,
 )
+
+_PROGRESS = (
+    """
+    CREATE TABLE rollup_progress (
+        one bool PRIMARY KEY DEFAULT true CHECK (one),
+        writer int NOT NULL, upto_ms bigint NOT NULL, next_ms bigint NOT NULL, next_ref int NOT NULL
+    )
+    """,
+    """
+    INSERT INTO rollup_progress (writer, upto_ms, next_ms, next_ref)
+    SELECT min(writer), min(upto_ms), min(upto_ms), 0 FROM rollup_state HAVING count(*) > 0
+    """,
+    "DROP TABLE rollup_state",
+)
+"""How far tiers reach is one for all writers now: each of them had rolled up what all others had stored, too."""
 
 _PACKED = " UNION ALL ".join(
     f"SELECT '{name}' AS resolution, {seconds} AS seconds, * FROM rollup_{name}" for name, seconds in TIERS.items()
