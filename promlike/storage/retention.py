@@ -8,6 +8,7 @@ import numpy as np
 
 from promlike.errors import StorageError
 from promlike.model.blocks import Int32, Int64
+from promlike.model.tiers import COARSEST_MS, floor_ms
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
 from promlike.storage.head import Head
@@ -54,10 +55,15 @@ class Retention:
         self._keep = keep
         self._counters = counters
         self._now_ms = now_ms
+        self._marked_ms = FOREVER_MS
 
     def oldest_ms(self) -> int:
         """The oldest time of which samples of any series may be seen."""
         return self._keep.oldest_ms()
+
+    def oldest_of_samples(self, refs: Int32) -> Int64:
+        """The oldest time of which the samples of each of `refs int32[S]` are surely there: int64[S]."""
+        return self._keep.oldest_of(refs)
 
     def oldest_row_ms(self, resolution_ms: int) -> int:
         """The oldest time of which the rows of a tier may be seen."""
@@ -94,6 +100,7 @@ class Retention:
         Samples that are not rolled up yet stay.
         """
         self._counters.retention_runs += 1
+        await self._look_for_marks()
         await self._delete_before(self._rolled_up(self._keep.oldest_ms()))
         await self._delete_of_some()
         await self._delete_surplus()
@@ -105,10 +112,15 @@ class Retention:
             if len(refs):
                 await self._store.delete_series(refs)
 
+    async def _look_for_marks(self) -> None:
+        """Learn since when tiers lack something of what came late."""
+        marks = await self._store.load_marks(1)
+        self._marked_ms = floor_ms(int(marks.start_ms[0]), COARSEST_MS) if len(marks) else FOREVER_MS
+
     def _rolled_up(self, cutoff_ms: int) -> int:
         """The cutoff, or until when tiers have everything, where they do not reach it yet."""
         reached = self._tiers.watermark
-        return cutoff_ms if reached is None else min(cutoff_ms, reached.upto_ms)
+        return cutoff_ms if reached is None else min(cutoff_ms, reached.upto_ms, self._marked_ms)
 
     async def _delete_before(self, cutoff_ms: int) -> None:
         deleted = await self._store.delete_before(cutoff_ms)
@@ -129,7 +141,7 @@ class Retention:
                 deletions.append(Deletion(refs=old, start_ms=-FOREVER_MS, end_ms=cutoff_ms - 1))
         if deletions:
             async with self._flusher.paused():
-                await self._store.delete_samples(deletions)
+                await self._store.delete_samples(deletions, expired=True)
                 for deletion in deletions:
                     self._head.raise_stored(deletion.refs, deletion.end_ms + 1)
 
@@ -145,7 +157,7 @@ class Retention:
             first_ms = max(stats.min_time_ms, self._keep.oldest_ms())
             share_ms = (stats.max_time_ms - first_ms) * min(surplus, used) // max(used, 1)
             wanted_ms = (first_ms + share_ms) // SIZE_STEP_MS * SIZE_STEP_MS + SIZE_STEP_MS
-            cutoff_ms = self._rolled_up(wanted_ms)
+            cutoff_ms = self._rolled_up(wanted_ms) if self._tiers.watermark is not None else first_ms
             if wanted_ms > stats.max_time_ms or cutoff_ms <= first_ms:
                 why = (
                     "there are no older samples to delete" if wanted_ms > stats.max_time_ms else "the oldest samples are not rolled up yet"

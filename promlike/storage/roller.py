@@ -14,7 +14,7 @@ import numpy as np
 
 from promlike.errors import StorageConflict, StorageError
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.model.tiers import COARSEST_MS, RESOLUTIONS_MS, ceil_ms, floor_ms
+from promlike.model.tiers import COARSEST_MS, RESOLUTIONS_MS, floor_ms
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
 from promlike.storage.follow import Follower
@@ -176,8 +176,8 @@ class Roller:
         if not len(marks) or watermark is None:
             self._settle()
             return False
-        oldest = ceil_ms(self._retention.oldest_ms(), COARSEST_MS)
         for part in by_day(marks, COARSEST_MS):
+            oldest = -(-self._retention.oldest_of_samples(part.refs) // COARSEST_MS) * COARSEST_MS
             start, end = np.maximum(part.start_ms, oldest), np.minimum(part.end_ms, watermark.of(part.refs))
             rows = np.flatnonzero(end > start)
             again = Marks(refs=part.refs[rows], start_ms=start[rows], end_ms=end[rows])

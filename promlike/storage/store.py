@@ -408,9 +408,9 @@ class Store(Protocol):
         """
         ...
 
-    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+    async def delete_samples(self, deletions: Sequence[Deletion], *, expired: bool = False) -> None:
         """Carry out deletions of samples and exemplars, all or nothing. `max_time_ms` of their series is exact afterwards; series without
-        samples stay.
+        samples stay. Rows of tiers go with their samples, but not when these have only `expired`.
         """
         ...
 

@@ -15,6 +15,7 @@ from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
 from promlike.storage.store import AppendResult, SelectRequest, Store
+from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.postgres import Postgres, postgresql, timescaledb
 
 NOW_MS = 1_700_000_000_000
@@ -33,6 +34,7 @@ class Bench:
     options: dict[str, Any]
     wrap: Callable[[Store], Store]
     storage: Storage
+    make: Callable[[Path], Store] = lambda folder: DuckDBStore(folder / "promlike.duckdb")
     refs: dict[str, int] = field(default_factory=dict)
 
     def ref(self, instance: str) -> int:
@@ -75,7 +77,7 @@ class Bench:
 
 def new_storage(bench: Bench) -> Storage:
     options = replace(StorageOptions(data_dir=bench.folder, head_max_bytes=1 << 30), **bench.options)
-    return Storage(options, bench.wrap(DuckDBStore(bench.folder / "promlike.duckdb")), now_ms=lambda: bench.clock[0])
+    return Storage(options, bench.wrap(bench.make(bench.folder)), now_ms=lambda: bench.clock[0])
 
 
 Benches = Callable[..., Awaitable[Bench]]
@@ -86,10 +88,18 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
     """Opens storages: `await benches(wrap=…, retention_ms=…)`; all are closed at the end."""
     opened: list[Bench] = []
 
-    async def open_bench(*, wrap: Callable[[Store], Store] = lambda store: store, folder: Path | None = None, **options: Any) -> Bench:
+    async def open_bench(
+        *,
+        wrap: Callable[[Store], Store] = lambda store: store,
+        folder: Path | None = None,
+        make: Callable[[Path], Store] | None = None,
+        **options: Any,
+    ) -> Bench:
         where = folder if folder is not None else tmp_path / f"data{len(opened)}"
         where.mkdir(exist_ok=True)
         bench = Bench(folder=where, clock=[NOW_MS], options=options, wrap=wrap, storage=None)  # type: ignore[arg-type]  # set by start
+        if make is not None:
+            bench.make = make
         await bench.start(where)
         opened.append(bench)
         return bench
@@ -97,6 +107,15 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
     yield open_bench
     for bench in opened:
         await bench.storage.close()
+
+
+@pytest.fixture(params=["duckdb", "timescaledb", "plain"])
+async def any_store(request: pytest.FixtureRequest) -> Callable[[Path], Store]:
+    """Makes stores in a data folder: all of the same database, for each kind of store."""
+    if request.param == "duckdb":
+        return lambda folder: DuckDBStore(folder / "promlike.duckdb")
+    url = await new_database(request.getfixturevalue("timescale_server" if request.param == "timescaledb" else "plain_server"))
+    return lambda folder: TimescaleStore(url, folder=folder)
 
 
 def bits(value: float) -> int:

@@ -16,11 +16,12 @@ from promlike.model.labels import labels
 from promlike.storage.duckdb import macros
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.store import Metadata, SeriesRecord, Store
+from promlike.storage.tiers import Watermark
 from promlike.storage.timescale.store import TimescaleStore
 from promlike.storage.timescale.version4 import functions_for_people
 from tests.storage.conftest import new_database
 from tests.storage.metric_view_suite import Rows, refresh
-from tests.storage.store_suite import Samples, batch
+from tests.storage.store_suite import Samples, batch, tier_batch
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sql.md").read_text()
@@ -116,6 +117,8 @@ async def fill(store: Store) -> None:
     series, samples = data()
     await store.open()
     await store.write(batch(samples, series=series, metadata=[METADATA]))
+    watermark = Watermark.at(int(NOW.timestamp() * 1000))
+    await store.write_tiers(tier_batch(samples, watermark, foreign=await store.foreign_changes()))
     await refresh(store)
     await store.close()
 

@@ -138,9 +138,9 @@ class DuckDBStore:
             await self._on_writer("check-point", self._checkpoint)
         return deleted
 
-    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+    async def delete_samples(self, deletions: Sequence[Deletion], *, expired: bool = False) -> None:
         def change(connection: duckdb.DuckDBPyConnection) -> int:
-            write.delete_samples(connection, deletions)
+            write.delete_samples(connection, deletions, expired=expired)
             last_ms = max((each.end_ms for each in deletions), default=-FOREVER_MS)
             return note_deleted_before(connection, last_ms + 1)
 

@@ -42,13 +42,14 @@ def delete_before(connection: duckdb.DuckDBPyConnection, cutoff_ms: int) -> int:
     return int(deleted)
 
 
-def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[Deletion]) -> None:
+def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[Deletion], *, expired: bool = False) -> None:
     """See `Store.delete_samples`. Bounds on both columns let DuckDB skip most row groups."""
     for deletion in deletions:
         refs, start, end = deletion.refs, deletion.start_ms, deletion.end_ms
         if not len(refs):
             continue
-        forget_deleted(connection, deletion)
+        if not expired:
+            forget_deleted(connection, deletion)
         inside = f"ts > {start} AND ts <= {end} AND series_id BETWEEN {refs.min()} AND {refs.max()}"
         ended = f"series_id IN (SELECT id FROM incoming) AND max_ts > {start} AND max_ts <= {end}"
         insert(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from promlike.model.blocks import Int64
+from promlike.storage.timescale.times import FIRST_MS, to_time
 
 DAY_MS = 86_400_000
 EPOCH = date(1970, 1, 1)
@@ -25,8 +26,17 @@ async def make_partitions(connection: Any, table: str, ts_ms: Int64, *, days: in
             await connection.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {bounds}")
 
 
-async def drop_partitions(connection: Any, table: str, cutoff_ms: int, *, days: int = 1) -> None:
-    """Drop the partitions of `table`, each of so many days, that end at or before a time."""
+async def drop_before(connection: Any, table: str, cutoff_ms: int, *, timescale: bool, days: int = 1) -> None:
+    """Drop the chunks of `table`, or its partitions, each of so many days, that end at or before a time."""
+    if cutoff_ms <= FIRST_MS + DAY_MS * days:
+        return  # what is kept for ever
+    if timescale:
+        await connection.execute(f"SELECT drop_chunks('{table}', older_than => $1::timestamptz)", to_time(cutoff_ms))
+    else:
+        await _drop_partitions(connection, table, cutoff_ms, days)
+
+
+async def _drop_partitions(connection: Any, table: str, cutoff_ms: int, days: int) -> None:
     names = await connection.fetch(
         "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = $1::regclass ORDER BY relname", table
     )

@@ -40,7 +40,6 @@ from promlike.storage.timescale.migrations import migrate
 from promlike.storage.timescale.reader import prepare_reader, prepare_view_schema
 from promlike.storage.timescale.server import ServerFeatures, server_features
 from promlike.storage.timescale.shared_ids import SharedIds
-from promlike.storage.timescale.times import to_time
 from promlike.storage.writer_id import read_writer_id
 
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
@@ -182,20 +181,17 @@ class TimescaleStore:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             await writers.forget_absent_writers(connection, self._writer, cutoff_ms)
             await exemplars.delete_exemplars_before(connection, cutoff_ms)
-            if self.features.timescale:
-                await connection.execute("SELECT drop_chunks('samples', older_than => $1::timestamptz)", to_time(cutoff_ms))
-            else:
-                await partitions.drop_partitions(connection, "samples", cutoff_ms)
+            await partitions.drop_before(connection, "samples", cutoff_ms, timescale=self.features.timescale)
             await days.drop_days(connection, cutoff_ms)
             gone = StoredChange(metric=None, start_ms=-FOREVER_MS, end_ms=cutoff_ms - 1)
             await flushes.note_flush(connection, self._writer, flush, [gone], disputed=[gone])
         self._committed(flush)
         return -1
 
-    async def delete_samples(self, deletions: Sequence[Deletion]) -> None:
+    async def delete_samples(self, deletions: Sequence[Deletion], *, expired: bool = False) -> None:
         async with self._database.transaction("delete samples") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
-            gone = await self._delete(connection, flush, deletions)
+            gone = await self._delete(connection, flush, deletions, expired=expired)
             # Who keeps samples for longer, or has been told to since, may have them in memory.
             await flushes.note_flush(connection, self._writer, flush, gone, disputed=gone)
         self._committed(flush)
@@ -307,13 +303,13 @@ class TimescaleStore:
         if self._seen.flush == flush - 1:  # nothing of others came between
             self._seen.flush = flush
 
-    async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion]) -> list[StoredChange]:
+    async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion], *, expired: bool = False) -> list[StoredChange]:
         """Carry out deletions; the changes that they are."""
         changes = []
         for each in deletions:
             ids = self._ids.ids_of(each.refs)
             known = ids[ids >= 0]
-            if len(known):
+            if len(known) and not expired:
                 await tiers.forget_deleted(connection, self._writer, known, each.start_ms, each.end_ms)
             await delete.delete_samples(connection, flush, known, each.start_ms, each.end_ms)
             changes += await flushes.deletion_of(connection, known, each.start_ms, each.end_ms)

@@ -154,11 +154,8 @@ async def forget_deleted(connection: Any, writer: int, given: Int32, start_ms: i
 async def delete_tier_before(connection: Any, features: ServerFeatures, resolution_ms: int, cutoff_ms: int) -> None:
     """Drop the chunks, or partitions, that are older as a whole, and marks of series that are gone."""
     await connection.execute(FORGET_MARKS)
-    table = table_of(resolution_ms)
-    if features.timescale:
-        await connection.execute(f"SELECT drop_chunks('{table}', older_than => $1::timestamptz)", to_time(cutoff_ms))
-    else:
-        await partitions.drop_partitions(connection, table, cutoff_ms, days=PARTITION_DAYS[RESOLUTION_NAMES[resolution_ms]])
+    table, days = table_of(resolution_ms), PARTITION_DAYS[RESOLUTION_NAMES[resolution_ms]]
+    await partitions.drop_before(connection, table, cutoff_ms, timescale=features.timescale, days=days)
 
 
 async def read_tier(
