@@ -268,18 +268,25 @@ class _NewSeries(Iterable[SeriesRecord]):
 
 
 class _Chunks:
-    """The new samples of a snapshot, gathered piece by piece while a store consumes them in its thread."""
+    """The new samples of a snapshot, gathered piece by piece while a store consumes them in its thread.
+
+    None of the series that the store forgets in the same transaction: what comes back of them meanwhile is late, and goes with the next
+    flush, which makes them known again. Else a crash between the two would leave samples that nobody knows of.
+    """
 
     def __init__(self, head: Head, attempt: _Attempt) -> None:
         self._head = head
         self._snapshot = attempt.snapshot
         self._marks = attempt.marks
         self._changes = attempt.changes
+        self._gone = attempt.gone
         self.samples = 0
 
     def __iter__(self) -> Iterator[SampleChunk]:
         snapshot = self._snapshot
         refs: Int32 = np.flatnonzero(snapshot.upto_ms > snapshot.flushed_ms).astype(np.int32)
+        if len(self._gone):
+            refs = np.setdiff1d(refs, self._gone)
         step = max(1, min(len(refs), CHUNK_SAMPLES * len(refs) // max(snapshot.unflushed, 1)))
         for start in range(0, len(refs), step):
             part = refs[start : start + step]

@@ -313,3 +313,23 @@ async def test_a_snapshot_that_was_being_made_when_the_process_ended_is_deleted(
     await bench.reopen()
     assert [path.name for path in snapshots.iterdir()] == [name]
     assert rows_in_sql(snapshots / name) == [("a", NOW_MS, bits(1.0))]
+
+
+async def test_a_series_that_comes_back_while_a_flush_forgets_it_is_stored_once(benches: Benches) -> None:
+    bench: Bench
+
+    class Meanwhile(Delegate):
+        async def write(self, batch: FlushBatch) -> None:
+            if len(batch.gone):
+                await bench.append([("a", NOW_MS - 5, 2.0)])
+            await super().write(batch)
+
+    bench = await benches(wrap=Meanwhile)
+    await bench.append([("a", NOW_MS, 1.0)])
+    assert await delete(bench, "a") == 1
+    await bench.storage.flush()
+    crashed = await benches(folder=shutil.copytree(bench.folder, bench.folder.with_name("crashed")))
+    for one in (bench, crashed):
+        assert await one.select() == answer({"a": {NOW_MS - 5: 2.0}})
+        await one.storage.close()
+        assert rows_in_sql(one.folder) == [("a", NOW_MS - 5, bits(2.0))]
