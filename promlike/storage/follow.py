@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 LEAST_INTERVAL_S = 1.0
 """Between two looks, whoever hurries."""
+LONGEST_WAIT_S = 0.5
+"""Of who hurries."""
 
 SERIES_AT_ONCE = 2000
 """Series that are entered before the loop gets its turn again."""
@@ -37,16 +39,19 @@ class Follower:
         self._before = 0
         self.is_behind = False
         """Is news being entered, or could it not be?"""
-        self._wanted = asyncio.Event()
+        self._wanted, self._ended = asyncio.Event(), asyncio.Event()
 
     @property
     def followed(self) -> int:
         """The number of a flush after which everything is known here. The store may know of news that are not entered yet."""
         return self._before if self.is_behind else self._store.followed
 
-    def hurry(self) -> None:
-        """Somebody has seen that there is news."""
+    async def hurry(self) -> None:
+        """Somebody has seen that there is news, and waits for it, but not for long."""
         self._wanted.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_WAIT_S):
+                await self._ended.wait()
 
     async def run(self) -> None:
         """Follow until cancelled; a store that is away is asked again next time."""
@@ -60,6 +65,8 @@ class Follower:
                 await self.follow()
             except StorageError as error:
                 log.warning("cannot see what others have stored, next attempt in %.0f s: %s", self._interval_ms / 1000, error)
+            self._ended.set()
+            self._ended = asyncio.Event()
 
     async def follow(self) -> None:
         """Learn what others have stored since the last time. Raises StorageError."""

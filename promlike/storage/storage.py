@@ -354,9 +354,9 @@ class Storage:
             is_changing=self._follower.is_behind or bool(self._tombstones.current),
         )
 
-    def hurry(self) -> None:
-        """Let what others have flushed be seen soon."""
-        self._follower.hurry()
+    async def hurry(self) -> None:
+        """Let what others have flushed be seen; returns when it is, or after half a second."""
+        await self._follower.hurry()
 
     @property
     def oldest_ms(self) -> int:

@@ -72,7 +72,7 @@ class CachedRanges:
         flushes: Callable[[int], Awaitable[FlushNews]],
         reads_tiers: Callable[[Sequence[SelectRequest]], Awaitable[bool]],
         view: Callable[[], StoreView],
-        hurry: Callable[[], None],
+        hurry: Callable[[], Awaitable[None]],
         now_ms: Callable[[], int],
         shared: SharedRuns | None = None,
     ) -> None:
@@ -193,8 +193,13 @@ class CachedRanges:
             lookback_ms=lookback_ms,
             with_stats=with_stats,
         )
-        if has_gaps(expr, timing, grid.step_ms) or self._sees_news(plan):
+        if has_gaps(expr, timing, grid.step_ms):
             return None
+        if self._sees_news(plan):
+            await self._hurry()
+            plan = replace(plan, number=self._log.number)
+            if self._sees_news(plan):
+                return None
         return await self._without_tiers(expr, timing, plan)
 
     def _sees_news(self, plan: Planned) -> bool:
@@ -202,7 +207,6 @@ class CachedRanges:
         followed = self._view().flush
         if followed >= self._history.last:
             return False
-        self._hurry()
         touched_steps = self._history.touched_since(followed, plan.reaches)
         return any(first <= plan.grid.end_ms and last >= plan.grid.start_ms for first, last in touched_steps)
 

@@ -135,6 +135,10 @@ async def daemons(tmp_path: Path, redis: RedisServer, clock: Clock) -> AsyncIter
                 fingerprint=fingerprint(engine_options),
                 view=lambda: storage.view,
             )
+
+            async def hurry() -> None:
+                """Tests say when a daemon follows the others."""
+
             ranges = CachedRanges(
                 engine,
                 engine_options,
@@ -146,7 +150,7 @@ async def daemons(tmp_path: Path, redis: RedisServer, clock: Clock) -> AsyncIter
                 flushes=storage.flushes,
                 reads_tiers=storage.reads_tiers,
                 view=lambda: storage.view,
-                hurry=storage.hurry,
+                hurry=hurry,
                 now_ms=lambda: clock.now_ms,
                 shared=shared,
             )
