@@ -5,7 +5,6 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,45 +81,6 @@ def test_every_acknowledged_sample_survives_kill_9_once(tmp_path: Path) -> None:
         counted = server.data("query", query="sum(count_over_time(written[2h]))", time=str((base_ms + 3_600_000) / 1000))["result"]
         total = sum(len(done) for done in acknowledged) * SERIES
         assert total <= int(counted[0]["value"][1]) <= total + ROUNDS * CONNECTIONS * SERIES
-
-
-def test_nothing_that_was_deleted_comes_back_after_kill_9(tmp_path: Path) -> None:
-    """Beside a writer, somebody deletes all but its last samples again and again; the process is killed anywhere."""
-    moments = random.Random(11)
-    base_ms = int(time.time() * 1000) - 3_600_000
-    port = free_port()
-    first_step, deleted_ms, deletions = 0, 0, 0
-    for _ in range(ROUNDS):
-        with promlike(tmp_path, "--storage.flush-interval=1s", "--web.enable-admin-api", port=port) as server:
-            writer = Writer(server, 0, first_step, base_ms)
-            writer.start()
-            killing = threading.Timer(moments.uniform(0.5, 2.0), server.process.kill)
-            killing.start()
-            try:
-                while True:
-                    end_ms = base_ms + writer.step * 100 - 500
-                    answer = server.post("/api/v1/admin/tsdb/delete_series", **{"match[]": "written", "end": str(end_ms / 1000)})
-                    assert answer.status == 204
-                    deleted_ms, deletions = max(deleted_ms, end_ms), deletions + 1
-            except (OSError, http.client.HTTPException):
-                killing.join()
-            server.process.wait(STOP_SECONDS)
-            writer.join(STOP_SECONDS)
-            first_step = writer.step + 1
-        with promlike(tmp_path, port=port) as server:
-            steps = stored_steps(server, 0, base_ms + 3_600_000)
-            # The deletion in flight may have happened.
-            kept = [step for step in writer.acknowledged if base_ms + step * 100 > end_ms]
-            assert len(steps) == SERIES
-            assert all(
-                base_ms + found[0] * 100 > deleted_ms and found[-len(kept) :] == kept for found in map(_without(writer), steps.values())
-            )
-    assert deletions > 2 * ROUNDS
-
-
-def _without(writer: Writer) -> Callable[[list[int]], list[int]]:
-    """The stored steps without the one that was in flight when the server was killed."""
-    return lambda steps: [step for step in steps if step < writer.step or step in writer.acknowledged]
 
 
 @pytest.mark.parametrize("flush", ["1s", "1h"])
