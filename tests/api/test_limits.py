@@ -176,7 +176,7 @@ def test_its_metrics_are_good_and_carry_the_standard_names(server: Server) -> No
     server.get("/api/v1/query", query="1")
     wait_until(lambda: "prometheus_target_interval_length_seconds_count" in server.get("/metrics").text)
     answer = server.get("/metrics")
-    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
     checked = subprocess.run([require("promtool"), "check", "metrics"], input=answer.body, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
     names = set(re.findall(r"^([a-z_]+)", answer.text, re.MULTILINE))
