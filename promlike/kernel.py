@@ -89,21 +89,23 @@ def compile_kernels(
 ) -> int:
     """Load or compile every declared signature of every kernel, then refuse other types; return how many kernels there are.
 
-    `progress(name, done, total)` is called before each kernel. From the first on that the on-disk cache lacks, so many processes share the
-    work, because a compiler keeps the GIL to itself.
+    From the first on that the on-disk cache lacks, so many processes share the work, because a compiler keeps the GIL to itself, and
+    `progress(name, done, total)` is called before each of them.
     """
     modules = tuple(modules)
     found = _kernels(modules)
-    shared = False
+    lacking = False
     for done, (name, dispatcher) in enumerate(found):
-        if progress is not None:
-            progress(name, done, len(found))
         if not dispatcher._can_compile:
             continue
+        cached = dispatcher.stats.cache_path is not None
+        if progress is not None and (lacking or not cached):
+            progress(name, done, len(found))
         _compile(dispatcher)
-        if not shared and processes > 1 and dispatcher.stats.cache_path is not None and any(dispatcher.stats.cache_misses.values()):
-            shared = True
-            _share(modules, done + 1, processes, progress)
+        if not lacking and cached and any(dispatcher.stats.cache_misses.values()):
+            lacking = True
+            if processes > 1:
+                _share(modules, done + 1, processes, progress)
         dispatcher.disable_compile()
     return len(found)
 
