@@ -27,13 +27,12 @@ from promlike.cache.shared import SharedCache
 from promlike.config.load import builtin_config, load_config, to_yaml
 from promlike.config.root import Config, ExemplarsConfig
 from promlike.errors import BadRequest, ConfigError, PromlikeError
-from promlike.kernel import compile_kernels, uncached_kernels
 from promlike.model.blocks import Int32
 from promlike.model.clock import wall_clock_ms
 from promlike.model.labels import labels
 from promlike.model.threads import worker_pool
 from promlike.model.url import shown_url
-from promlike.process import StartError, bound_sockets, make_folder, shown_address
+from promlike.process import StartError, bound_sockets, make_folder, prepare_kernels, shown_address
 from promlike.promql.cached.cache import ResultCache
 from promlike.promql.cached.changed import ChangeLog
 from promlike.promql.cached.fingerprint import fingerprint
@@ -49,7 +48,7 @@ from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.retention import keep_options
 from promlike.scrape.service import ScrapeService
 from promlike.storage.duckdb.store import DuckDBStore
-from promlike.storage.memory import keep_freed, release_code, share_heaps
+from promlike.storage.memory import keep_freed, share_heaps
 from promlike.storage.options import StorageOptions, Timeouts
 from promlike.storage.storage import Storage
 from promlike.storage.store import Store
@@ -129,23 +128,6 @@ def read_config(options: ServerOptions) -> Config:
 async def serve(options: ServerOptions, config: Config, sockets: Sequence[socket.socket]) -> None:
     """Construct on the loop that everything will run on."""
     await Server(options, config, sockets).serve()
-
-
-def prepare_kernels() -> None:
-    """Load every kernel before the first request; only the first start on a machine compiles them, and says so."""
-    started = told = monotonic()
-    if uncached_kernels():
-        log.warning("compiled kernels cannot be kept, every start compiles them: set NUMBA_CACHE_DIR to a folder that can be written to")
-
-    def progress(name: str, done: int, total: int) -> None:
-        nonlocal told
-        if monotonic() - told > 1.0:
-            told = monotonic()
-            log.info("compiling kernels for this machine, once", extra={"done": done, "of": total, "now": name.rpartition(".")[2]})
-
-    count = compile_kernels(progress=progress)
-    release_code("llvmlite")  # 40 MiB of compiler, which only a kernel of other types than declared would need again
-    log.debug("kernels ready", extra={"count": count, "seconds": round(monotonic() - started, 2)})
 
 
 def storage_options(options: ServerOptions) -> StorageOptions:

@@ -1,12 +1,18 @@
-"""What the server takes from the operating system before it starts: its data folder, its sockets, the memory it may count on."""
+"""What the server takes from the machine before it starts: its data folder, its sockets, the memory it may count on, compiled kernels."""
 
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from logging import getLogger
 from pathlib import Path
+from time import monotonic
 
 from promlike.errors import PromlikeError
+from promlike.kernel import compile_kernels, uncached_kernels
+from promlike.storage.memory import release_code
+
+log = getLogger(__name__)
 
 
 class StartError(PromlikeError):
@@ -61,3 +67,20 @@ def shown_address(bound: socket.socket) -> str:
     """`host:port` as bound, with the port the system chose for 0."""
     host, port = bound.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def prepare_kernels() -> None:
+    """Load every kernel before the first request; only the first start on a machine compiles them, and says so."""
+    started = told = monotonic()
+    if uncached_kernels():
+        log.warning("compiled kernels cannot be kept, every start compiles them: set NUMBA_CACHE_DIR to a folder that can be written to")
+
+    def progress(name: str, done: int, total: int) -> None:
+        nonlocal told
+        if monotonic() - told > 1.0:
+            told = monotonic()
+            log.info("compiling kernels for this machine, once", extra={"done": done, "of": total, "now": name.rpartition(".")[2]})
+
+    count = compile_kernels(progress=progress)
+    release_code("llvmlite")  # 40 MiB of compiler, which only a kernel of other types than declared would need again
+    log.debug("kernels ready", extra={"count": count, "seconds": round(monotonic() - started, 2)})

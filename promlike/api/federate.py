@@ -18,7 +18,7 @@ from promlike.model.clock import wall_clock_ms
 from promlike.model.frame import LabelFrame
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.promql.series_selector import series_selector
-from promlike.storage.store import Selection, SelectRequest
+from promlike.storage.access import Selection, SelectRequest
 
 FORMATS = (Format.TEXT, Format.PROTOBUF)
 """As in Prometheus: of samples without types, OpenMetrics would tell nothing more."""

@@ -8,7 +8,7 @@ from aiohttp import web
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, answer
 from promlike.api.params import Params
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 
 
 async def metadata(api: Api, params: Params, request: web.Request) -> Answer:

@@ -12,8 +12,9 @@ from promlike import __version__
 from promlike.api.context import Api
 from promlike.api.envelope import send
 from promlike.api.errors import InvalidParameter
+from promlike.api.openapi_parts import EVENTS, JSON, NDJSON, Operation, Parameter
 from promlike.api.openapi_schema import TEXT, TEXTS, one_of, record
-from promlike.api.openapi_table import EVENTS, JSON, NDJSON, OPERATIONS, TAGS, Operation, Parameter
+from promlike.api.openapi_table import OPERATIONS, TAGS
 from promlike.api.params import Params
 from promlike.model.labels import quote
 

@@ -4,14 +4,40 @@ A test compares this table with the routes of the application and with the param
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from promlike.api.openapi_parts import (
+    COUNTS,
+    END,
+    EVENTS,
+    EXEMPLAR,
+    FORCED,
+    FORM,
+    LIMIT,
+    MATCH,
+    METADATA,
+    NOTICE,
+    OF_LABELS,
+    OF_QUERIES,
+    PLAIN,
+    POOL,
+    PROTOBUF,
+    QUERY,
+    RESULT,
+    START,
+    TARGET,
+    Operation,
+    Parameter,
+    api,
+    many,
+    param,
+    plain,
+    search,
+)
 from promlike.api.openapi_schema import (
     BOOLEAN,
     DURATION,
     LABELS,
     NUMBER,
-    SAMPLE,
     TEXT,
     TEXTS,
     TIME,
@@ -23,145 +49,24 @@ from promlike.api.openapi_schema import (
     record,
 )
 
-JSON = "application/json"
-PLAIN = "text/plain"
-NDJSON = "application/x-ndjson"
-EVENTS = "text/event-stream"
-PROTOBUF = "application/x-protobuf"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One parameter. `repeated`: it may be given several times."""
-
-    name: str
-    about: str
-    schema: Schema = field(default_factory=lambda: TEXT)
-    required: bool = False
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One route with all its methods. `data` is what stands in the envelope of a JSON answer (None: no answer in JSON); `body` is what has
-    to be sent, where that is no form. `since`: the version of OpenAPI that can describe it.
-    """
-
-    methods: str
-    path: str
-    summary: str
-    tag: str
-    parameters: tuple[Parameter, ...] = ()
-    data: Schema | None = None
-    answers: str = JSON
-    status: int = 200
-    body: str = ""
-    since: str = "3.1"
-
-
-def _p(name: str, about: str, schema: Schema = TEXT, *, required: bool = False) -> Parameter:
-    return Parameter(name=name, about=about, schema=schema, required=required)
-
-
-def _many(name: str, about: str, *, required: bool = False) -> Parameter:
-    return Parameter(name=name, about=about, required=required, repeated=True)
-
-
-QUERY = _p("query", "A PromQL expression.", required=True)
-LIMIT = _p("limit", "Most entries of the answer; 0 for all.", WHOLE)
-START, END = _p("start", "First time, included.", TIME), _p("end", "Last time, included.", TIME)
-MATCH = _many("match[]", "A series selector; of several, any may match.")
-FORCED = (
-    _many("extra_filters[]", "A selector without a name, whose conditions every selector of the request gets, too."),
-    _many("extra_filters", "The same."),
-    _many("extra_label", "`name=value`: a label that all series of the answer have to have."),
-)
-OF_QUERIES = (
-    *FORCED,
-    _p("timeout", "Longest evaluation, if that is shorter than the server's.", DURATION),
-    LIMIT,
-    _p("lookback_delta", "How far back an instant vector looks, in place of the server's default.", DURATION),
-    _p("stats", "Anything for statistics of the query, `all` for those of each step, too."),
-    _p("max_source_resolution", "Which samples to read: raw, 5m, 1h or auto."),
-)
-OF_LABELS = (MATCH, START, END, LIMIT, *FORCED)
-OF_SEARCH = (
-    MATCH,
-    *FORCED,
-    START,
-    END,
-    _many("search[]", "A term; of several, any may fit. Without any, everything fits."),
-    _p("fuzz_threshold", "How alike a text must be that does not contain a term, from 0 to 100.", NUMBER),
-    _p("fuzz_alg", "What is alike: letters in order, or Jaro-Winkler similarity.", one_of("subsequence", "jarowinkler")),
-    _p("case_sensitive", "Whether the case of letters counts; on unless switched off.", BOOLEAN),
-    _p("sort_by", "By text, or the best first.", one_of("alpha", "score")),
-    _p("sort_dir", "Direction of the order by text.", one_of("asc", "dsc")),
-    _p("include_score", "Add how well a result fits, from 0 to 1.", BOOLEAN),
-    _p("limit", "Most results: 100 unless told otherwise, at most --web.search.max-limit.", WHOLE),
-    _p("batch_size", "Results a line.", WHOLE),
-)
-POOL = _p("scrapePool", "Name of a job.")
-
-RESULT: Schema = {
-    "oneOf": [
-        record(resultType=one_of("vector"), result=list_of(record(metric=LABELS, value=SAMPLE))),
-        record(resultType=one_of("matrix"), result=list_of(record(metric=LABELS, values=list_of(SAMPLE)))),
-        record(resultType=one_of("scalar", "string"), result=SAMPLE),
-    ],
-    "properties": {
-        "stats": record(timings=map_of(NUMBER), samples=record(totalQueryableSamples=WHOLE, samplesRead=WHOLE, peakSamples=WHOLE))
-    },
-}
-COUNTS = list_of(record(name=TEXT, value=WHOLE))
-METADATA = record(type=TEXT, help=TEXT, unit=TEXT)
-TARGET = record(
-    discoveredLabels=LABELS,
-    labels=LABELS,
-    scrapePool=TEXT,
-    scrapeUrl=TEXT,
-    globalUrl=TEXT,
-    lastError=TEXT,
-    lastScrape=TEXT,
-    lastScrapeDuration=NUMBER,
-    health=one_of("unknown", "up", "down"),
-    scrapeInterval=TEXT,
-    scrapeTimeout=TEXT,
-)
-NOTICE = record(text=TEXT, date=TEXT, active=BOOLEAN)
-EXEMPLAR = record(labels=LABELS, value=TEXT, timestamp=NUMBER)
-FORM = "GET POST"
-
-
-def _api(methods: str, path: str, summary: str, tag: str, data: Schema, *parameters: Parameter) -> Operation:
-    return Operation(methods=methods, path=f"/api/v1/{path}", summary=summary, tag=tag, data=data, parameters=parameters)
-
-
-def _search(path: str, summary: str, *parameters: Parameter) -> Operation:
-    return Operation(
-        methods=FORM, path=f"/api/v1/search/{path}", summary=summary, tag="search", parameters=(*OF_SEARCH, *parameters), answers=NDJSON
-    )
-
-
-def _plain(methods: str, path: str, summary: str, tag: str = "management") -> Operation:
-    return Operation(methods=methods, path=path, summary=summary, tag=tag, answers=PLAIN)
-
-
 QUERYING = (
-    _api(FORM, "query", "Evaluate a query at one time.", "query", RESULT, QUERY, _p("time", "When; now unless given.", TIME), *OF_QUERIES),
-    _api(
+    api(
+        FORM, "query", "Evaluate a query at one time.", "query", RESULT, QUERY, param("time", "When; now unless given.", TIME), *OF_QUERIES
+    ),
+    api(
         FORM,
         "query_range",
         "Evaluate a query at every step of a span of time.",
         "query",
         RESULT,
         QUERY,
-        _p("start", "First step.", TIME, required=True),
-        _p("end", "No step is later.", TIME, required=True),
-        _p("step", "Time between steps.", DURATION, required=True),
+        param("start", "First step.", TIME, required=True),
+        param("end", "No step is later.", TIME, required=True),
+        param("step", "Time between steps.", DURATION, required=True),
         *OF_QUERIES,
-        _p("nocache", "Compute everything anew.", BOOLEAN),
+        param("nocache", "Compute everything anew.", BOOLEAN),
     ),
-    _api(
+    api(
         FORM,
         "query_exemplars",
         "Exemplars of the series that a query selects.",
@@ -172,42 +77,42 @@ QUERYING = (
         END,
         *FORCED,
     ),
-    _api(FORM, "format_query", "A query in canonical form.", "query", TEXT, QUERY),
-    _api(FORM, "parse_query", "The syntax tree of a query.", "query", record(type=TEXT), QUERY),
+    api(FORM, "format_query", "A query in canonical form.", "query", TEXT, QUERY),
+    api(FORM, "parse_query", "The syntax tree of a query.", "query", record(type=TEXT), QUERY),
 )
 
 LABEL_LOOKUPS = (
-    _api(
+    api(
         FORM,
         "series",
         "Labels of matching series.",
         "labels",
         list_of(LABELS),
-        _many("match[]", "A series selector; of several, any may match.", required=True),
+        many("match[]", "A series selector; of several, any may match.", required=True),
         START,
         END,
         LIMIT,
         *FORCED,
     ),
-    _api(FORM, "labels", "Label names.", "labels", TEXTS, *OF_LABELS),
-    _api(FORM, "label/{name}/values", "Values of one label, whose name may be escaped as `U__…`.", "labels", TEXTS, *OF_LABELS),
-    _search("metric_names", "Find metric names.", _p("include_metadata", "Add type, help and unit of a metric.", BOOLEAN)),
-    _search("label_names", "Find label names."),
-    _search("label_values", "Find values of one label.", _p("label", "The name of the label.", required=True)),
-    _api(
+    api(FORM, "labels", "Label names.", "labels", TEXTS, *OF_LABELS),
+    api(FORM, "label/{name}/values", "Values of one label, whose name may be escaped as `U__…`.", "labels", TEXTS, *OF_LABELS),
+    search("metric_names", "Find metric names.", param("include_metadata", "Add type, help and unit of a metric.", BOOLEAN)),
+    search("label_names", "Find label names."),
+    search("label_values", "Find values of one label.", param("label", "The name of the label.", required=True)),
+    api(
         "GET",
         "metadata",
         "Type, help and unit of metrics.",
         "labels",
         map_of(list_of(METADATA)),
-        _p("limit", "Most metrics.", WHOLE),
-        _p("limit_per_metric", "Most entries of a metric.", WHOLE),
-        _p("metric", "Only this one."),
+        param("limit", "Most metrics.", WHOLE),
+        param("limit_per_metric", "Most entries of a metric.", WHOLE),
+        param("metric", "Only this one."),
     ),
 )
 
 SCRAPING = (
-    _api(
+    api(
         "GET",
         "targets",
         "What is scraped and how that goes.",
@@ -217,57 +122,57 @@ SCRAPING = (
             droppedTargets=list_of(record(discoveredLabels=LABELS, scrapePool=TEXT)),
             droppedTargetCounts=map_of(WHOLE),
         ),
-        _p("state", "Only targets in this state.", one_of("active", "dropped", "any")),
+        param("state", "Only targets in this state.", one_of("active", "dropped", "any")),
         POOL,
     ),
-    _api(
+    api(
         "GET",
         "targets/metadata",
         "Metadata of the metrics of targets.",
         "targets",
         list_of(record({"metric": TEXT}, target=LABELS, type=TEXT, help=TEXT, unit=TEXT)),
-        _p("match_target", "A selector of labels of targets."),
-        _p("metric", "Only this one."),
-        _p("limit", "Entries after which no further target is looked at.", WHOLE),
+        param("match_target", "A selector of labels of targets."),
+        param("metric", "Only this one."),
+        param("limit", "Entries after which no further target is looked at.", WHOLE),
     ),
-    _api(
+    api(
         "GET",
         "targets/relabel_steps",
         "What each relabelling rule of a job does to a target.",
         "targets",
         record(steps=list_of(record(rule=record(action=TEXT), output=LABELS, keep=BOOLEAN))),
-        _p("scrapePool", "Name of a job.", required=True),
-        _p("labels", "The target's labels before relabelling, as a JSON object.", required=True),
+        param("scrapePool", "Name of a job.", required=True),
+        param("labels", "The target's labels before relabelling, as a JSON object.", required=True),
     ),
-    _api("GET", "scrape_pools", "Names of all jobs.", "targets", record(scrapePools=TEXTS)),
-    _api(
+    api("GET", "scrape_pools", "Names of all jobs.", "targets", record(scrapePools=TEXTS)),
+    api(
         "GET",
         "scrape_pools/config",
         "The configuration of a job.",
         "targets",
         record(yaml=TEXT),
-        _p("scrapePool", "Name of a job.", required=True),
+        param("scrapePool", "Name of a job.", required=True),
     ),
 )
 
 RULES = (
-    _api(
+    api(
         "GET",
         "rules",
         "Rule groups.",
         "rules",
         record({"groupNextToken": TEXT}, groups=list_of(record())),
-        _p("type", "Only rules of this kind.", one_of("alert", "record")),
-        *(_many(name, "Only these rules.") for name in ("rule_name[]", "rule_name")),
-        *(_many(name, "Only these groups.") for name in ("rule_group[]", "rule_group")),
-        *(_many(name, "Only these files.") for name in ("file[]", "file")),
+        param("type", "Only rules of this kind.", one_of("alert", "record")),
+        *(many(name, "Only these rules.") for name in ("rule_name[]", "rule_name")),
+        *(many(name, "Only these groups.") for name in ("rule_group[]", "rule_group")),
+        *(many(name, "Only these files.") for name in ("file[]", "file")),
         MATCH,
-        _p("exclude_alerts", "Leave out active alerts.", BOOLEAN),
-        _p("group_limit", "Most groups of a page.", WHOLE),
-        _p("group_next_token", "Where the last page ended."),
+        param("exclude_alerts", "Leave out active alerts.", BOOLEAN),
+        param("group_limit", "Most groups of a page.", WHOLE),
+        param("group_next_token", "Where the last page ended."),
     ),
-    _api("GET", "alerts", "Active alerts.", "rules", record(alerts=list_of(record()))),
-    _api(
+    api("GET", "alerts", "Active alerts.", "rules", record(alerts=list_of(record()))),
+    api(
         "GET",
         "alertmanagers",
         "Where alerts are sent.",
@@ -277,8 +182,8 @@ RULES = (
 )
 
 STATUS = (
-    _api("GET", "features", "What this server can do.", "status", map_of(map_of(BOOLEAN))),
-    _api("GET", "notifications", "What an administrator should know now.", "status", list_of(NOTICE)),
+    api("GET", "features", "What this server can do.", "status", map_of(map_of(BOOLEAN))),
+    api("GET", "notifications", "What an administrator should know now.", "status", list_of(NOTICE)),
     Operation(
         methods="GET",
         path="/api/v1/notifications/live",
@@ -288,25 +193,25 @@ STATUS = (
         answers=EVENTS,
         since="3.2",
     ),
-    _api("GET", "status/buildinfo", "Versions.", "status", map_of(TEXT)),
-    _api("GET", "status/config", "The configuration in force.", "status", record(yaml=TEXT)),
-    _api("GET", "status/flags", "The command line.", "status", map_of(TEXT)),
-    _api(
+    api("GET", "status/buildinfo", "Versions.", "status", map_of(TEXT)),
+    api("GET", "status/config", "The configuration in force.", "status", record(yaml=TEXT)),
+    api("GET", "status/flags", "The command line.", "status", map_of(TEXT)),
+    api(
         "GET",
         "status/runtimeinfo",
         "The running process.",
         "status",
         record(startTime=TEXT, CWD=TEXT, reloadConfigSuccess=BOOLEAN, lastConfigTime=TEXT, corruptionCount=WHOLE, storageRetention=TEXT),
     ),
-    _api(
+    api(
         "GET",
         "status/self_metrics",
         "Metrics of the server itself, as `/metrics` has them, in JSON.",
         "status",
         list_of(record(name=TEXT, help=TEXT, type=TEXT, metric=list_of(record(label=list_of(record(name=TEXT, value=TEXT)))))),
-        _p("metric_name_pattern", "A regular expression that the whole name must match."),
+        param("metric_name_pattern", "A regular expression that the whole name must match."),
     ),
-    _api(
+    api(
         "GET",
         "status/active_queries",
         "The queries that wait or run now, in VictoriaMetrics's words.",
@@ -328,7 +233,7 @@ STATUS = (
             )
         ),
     ),
-    _api(
+    api(
         "GET",
         "status/top_queries",
         "The queries that were asked most often, took longest and took most time in all, in VictoriaMetrics's words.",
@@ -341,10 +246,10 @@ STATUS = (
             topByAvgDuration=list_of(record(query=TEXT, timeRangeSeconds=NUMBER, count=WHOLE, avgDurationSeconds=NUMBER)),
             topBySumDuration=list_of(record(query=TEXT, timeRangeSeconds=NUMBER, count=WHOLE, sumDurationSeconds=NUMBER)),
         ),
-        _p("topN", "How many of each kind; 20 unless given.", WHOLE),
-        _p("maxLifetime", "How long ago the queries may have ended; 10m unless given.", DURATION),
+        param("topN", "How many of each kind; 20 unless given.", WHOLE),
+        param("maxLifetime", "How long ago the queries may have ended; 10m unless given.", DURATION),
     ),
-    _api(
+    api(
         "GET",
         "status/tsdb",
         "How many series there are, and which names and labels have most of them.",
@@ -358,17 +263,17 @@ STATUS = (
             seriesCountByLabelValuePair=COUNTS,
         ),
         *OF_LABELS,
-        _p("topN", "Another name of `limit`.", WHOLE),
-        _p("focusLabel", "Also count the series of each value of this label."),
+        param("topN", "Another name of `limit`.", WHOLE),
+        param("focusLabel", "Also count the series of each value of this label."),
     ),
-    _api(
+    api(
         "GET",
         "status/tsdb/blocks",
         "What the store holds.",
         "status",
         record(blocks=list_of(record(ulid=TEXT, minTime=WHOLE, maxTime=WHOLE, stats=map_of(WHOLE), version=WHOLE))),
     ),
-    _api(
+    api(
         "GET",
         "status/walreplay",
         "How far the replay of the write-ahead log is; answered while the server starts.",
@@ -380,7 +285,7 @@ STATUS = (
         path="/api/v1/openapi.yaml",
         summary="This document.",
         tag="status",
-        parameters=(_p("openapi_version", "The version of OpenAPI.", one_of("3.1", "3.2")),),
+        parameters=(param("openapi_version", "The version of OpenAPI.", one_of("3.1", "3.2")),),
         answers="application/yaml",
     ),
 )
@@ -405,7 +310,7 @@ TRANSFER = (
         parameters=(MATCH, *FORCED),
         answers=PLAIN,
     ),
-    _plain("GET", "/metrics", "Metrics of the server itself, as text or OpenMetrics.", "transfer"),
+    plain("GET", "/metrics", "Metrics of the server itself, as text or OpenMetrics.", "transfer"),
 )
 
 
@@ -425,20 +330,20 @@ MANAGEMENT = (
     _admin(
         "tsdb/delete_series",
         "Delete samples of matching series.",
-        _many("match[]", "A series selector; of several, any may match.", required=True),
+        many("match[]", "A series selector; of several, any may match.", required=True),
         START,
         END,
         *FORCED,
-        _p("dry_run", "Only count the series.", BOOLEAN),
+        param("dry_run", "Only count the series.", BOOLEAN),
     ),
     _admin("tsdb/clean_tombstones", "Carry out deletions and give back space."),
-    _admin("tsdb/snapshot", "Copy the store.", _p("skip_head", "Without what is not flushed.", BOOLEAN), data=record(name=TEXT)),
-    _admin("cancel_query", "End a query that waits or runs.", _p("id", "As `status/active_queries` shows it.", WHOLE, required=True)),
-    _plain("GET HEAD", "/-/healthy", "Is the process alive?"),
-    _plain("GET HEAD", "/-/ready", "Does it answer queries?"),
-    _plain("POST PUT", "/-/reload", "Read the configuration again; needs --web.enable-lifecycle."),
-    _plain("POST PUT", "/-/quit", "Stop; needs --web.enable-lifecycle."),
-    _plain("GET", "/version", "Versions, without an envelope."),
+    _admin("tsdb/snapshot", "Copy the store.", param("skip_head", "Without what is not flushed.", BOOLEAN), data=record(name=TEXT)),
+    _admin("cancel_query", "End a query that waits or runs.", param("id", "As `status/active_queries` shows it.", WHOLE, required=True)),
+    plain("GET HEAD", "/-/healthy", "Is the process alive?"),
+    plain("GET HEAD", "/-/ready", "Does it answer queries?"),
+    plain("POST PUT", "/-/reload", "Read the configuration again; needs --web.enable-lifecycle."),
+    plain("POST PUT", "/-/quit", "Stop; needs --web.enable-lifecycle."),
+    plain("GET", "/version", "Versions, without an envelope."),
     Operation(methods="GET", path="/", summary="A page of links.", tag="management", answers="text/html"),
 )
 

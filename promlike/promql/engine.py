@@ -33,7 +33,7 @@ from promlike.promql.result import QueryResult, QueryStats, answer_bytes
 from promlike.promql.sampling import count_samples
 from promlike.promql.shape import Shape, has_subquery
 from promlike.promql.timing import Timing
-from promlike.storage.store import Immediate, Queryable, Selection, SelectRequest, SeriesBlock
+from promlike.storage.access import Immediate, Queryable, Selection, SelectRequest, SeriesBlock
 
 PARSED_AT_ONCE = 4096
 """Longer texts are parsed in a worker, so that they do not hold up the event loop."""

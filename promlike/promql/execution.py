@@ -15,7 +15,7 @@ from promlike.promql.options import Deadline, Features
 from promlike.promql.shape import Shape, strip_parens
 from promlike.promql.timing import Timing
 from promlike.promql.vector import RangeValue, ScalarValue, StringValue, TierValue, Value, VectorValue
-from promlike.storage.store import SelectRequest, SeriesBlock
+from promlike.storage.access import SelectRequest, SeriesBlock
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -21,7 +21,7 @@ from promlike.promql.selectors import latest
 from promlike.promql.shape import first_selector_path, strip_parens
 from promlike.promql.timing import Timing, matchers
 from promlike.promql.vector import VectorValue
-from promlike.storage.store import SelectRequest
+from promlike.storage.access import SelectRequest
 
 IDENTIFYING = ("instance", "job")
 DEFAULT_METRIC = Matcher(METRIC_NAME, MatchOp.EQUAL, "target_info")

@@ -6,7 +6,7 @@ from promlike.promql.extended import check_extended
 from promlike.promql.info import info_request
 from promlike.promql.shape import Shape, children
 from promlike.promql.timing import Timing
-from promlike.storage.store import SelectRequest
+from promlike.storage.access import SelectRequest
 
 
 def plan_requests(expr: ast.Expr, shape: Shape, grid: StepGrid, timing: Timing) -> list[SelectRequest]:

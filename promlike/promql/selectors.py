@@ -8,7 +8,7 @@ from promlike.promql.execution import Execution
 from promlike.promql.kernels.select import has_stale, select_latest, select_smoothed
 from promlike.promql.tier_selectors import latest_of_tier, tier_selector, time_of_last, unknown_start, value_of_last
 from promlike.promql.vector import RangeValue, TierValue, VectorValue
-from promlike.storage.store import SeriesBlock
+from promlike.storage.access import SeriesBlock
 
 
 def vector_selector(run: Execution, node: ast.VectorSelector, grid: StepGrid) -> VectorValue:

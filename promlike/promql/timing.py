@@ -10,7 +10,7 @@ from promlike.model.tiers import NO_COLUMNS, RESOLUTION_NAMES, TierColumn, ceil_
 from promlike.promql import ast
 from promlike.promql.context import QueryWindow
 from promlike.promql.durations import resolve
-from promlike.storage.store import Fit, SelectRequest, TierOption
+from promlike.storage.access import Fit, SelectRequest, TierOption
 
 CLOSE = 12
 """A tier is close when its windows, or the steps between instants, are so many times its resolution: they move by at most a twelfth."""

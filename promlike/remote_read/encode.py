@@ -11,7 +11,7 @@ from promlike.model.label_texts import Bytes, LabelTexts, label_texts
 from promlike.model.labels import Labels
 from promlike.remote_read import kernels
 from promlike.remote_read.kernels import CHUNK_SAMPLES, SAMPLE_BYTES, SERIES_BYTES
-from promlike.storage.store import SeriesBlock
+from promlike.storage.access import SeriesBlock
 
 PORTION_SAMPLES = 500_000
 """Samples of whole series that are encoded at once, in some 10 MB."""

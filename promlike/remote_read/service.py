@@ -10,7 +10,7 @@ from promlike.model.labels import Labels
 from promlike.promql.budget import Budget
 from promlike.remote_read.encode import compress, encode_frames, encode_samples, with_external
 from promlike.remote_read.request import ReadQueries, ReadQuery, ResponseType, decode_request, without_external
-from promlike.storage.store import Queryable, SelectRequest, SeriesBlock
+from promlike.storage.access import Queryable, SelectRequest, SeriesBlock
 
 SAMPLES_TYPE = "application/x-protobuf"
 FRAMES_TYPE = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"

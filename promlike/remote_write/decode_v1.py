@@ -7,11 +7,12 @@ from promlike.errors import BadRequest
 from promlike.model.blocks import Int32
 from promlike.model.labels import Labels
 from promlike.remote_write import kernels
-from promlike.remote_write.decoder import Decoder, RawExemplar, Scan, Scratch
+from promlike.remote_write.decoder import Decoder
 from promlike.remote_write.kernels import Bytes
 from promlike.remote_write.pb.remote_write_v1_pb2 import Exemplar, MetricMetadata, WriteRequest
+from promlike.remote_write.scan import RawExemplar, Scan, Scratch
 from promlike.remote_write.series_labels import parse_labels
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 
 
 class DecoderV1(Decoder[Scratch]):

@@ -14,14 +14,15 @@ from promlike.errors import BadRequest, PayloadTooLarge, RejectReason, SampleRej
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.remote_write import kernels
-from promlike.remote_write.decoder import Decoder, RawExemplar, Scan, Scratch, random_seed
+from promlike.remote_write.decoder import Decoder, random_seed
 from promlike.remote_write.decompress import MAX_DECODED_BYTES
 from promlike.remote_write.kernels import Bytes
 from promlike.remote_write.pb.remote_write_v2_pb2 import Exemplar, Request, TimeSeries
 from promlike.remote_write.pb.remote_write_v2_pb2 import Metadata as MetadataMessage
+from promlike.remote_write.scan import RawExemplar, Scan, Scratch
 from promlike.remote_write.series_labels import check_length, labels_of
 from promlike.remote_write.series_table import SeriesTable
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 
 MOST_EXPANDED_BYTES = 256 << 20
 """A body can refer to a long symbol many times. So much a body may name in all; series that are known do not count."""

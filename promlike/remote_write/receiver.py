@@ -12,9 +12,10 @@ from typing import Any
 from promlike.errors import BadRequest, NotReady, PayloadTooLarge, RejectReason, StorageUnavailable, UnsupportedMediaType
 from promlike.remote_write.decode_v1 import DecoderV1
 from promlike.remote_write.decode_v2 import DecoderV2
-from promlike.remote_write.decoder import DecodedWrite, Decoder
+from promlike.remote_write.decoder import Decoder
 from promlike.remote_write.decompress import MAX_DECODED_BYTES
-from promlike.storage.store import AppendResult, SampleSink
+from promlike.remote_write.scan import DecodedWrite
+from promlike.storage.access import AppendResult, SampleSink
 
 log = getLogger(__name__)
 

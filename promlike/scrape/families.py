@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from weakref import WeakValueDictionary
 
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 
 
 class Families:

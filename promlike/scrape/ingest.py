@@ -20,7 +20,7 @@ from promlike.scrape.sample_labels import SampleLabels
 from promlike.scrape.series_cache import SeriesCache
 from promlike.scrape.series_text import parse_series
 from promlike.scrape.status import ScrapeCounters
-from promlike.storage.store import Metadata, SampleSink
+from promlike.storage.access import Metadata, SampleSink
 
 log = getLogger(__name__)
 

@@ -21,7 +21,7 @@ from promlike.scrape.ingest import Columns, Ingest, Scraped, ScrapeReport
 from promlike.scrape.protocols import accept_header, is_openmetrics
 from promlike.scrape.status import ActiveTarget, Health, ScrapeCounters
 from promlike.scrape.target import Target
-from promlike.storage.store import SampleSink
+from promlike.storage.access import SampleSink
 
 log = getLogger(__name__)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from promlike.scrape.series_text import unescape
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 
 TEXT_TYPES = frozenset("counter gauge histogram summary untyped".split())
 OPENMETRICS_TYPES = frozenset("counter gauge histogram gaugehistogram summary info stateset unknown".split())

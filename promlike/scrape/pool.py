@@ -24,7 +24,7 @@ from promlike.scrape.relabel import Rule, compile_rules
 from promlike.scrape.sample_labels import SampleLabels
 from promlike.scrape.status import ActiveTarget, DroppedTarget, ScrapeCounters
 from promlike.scrape.target import Target, TargetGroup, build_targets, global_url
-from promlike.storage.store import SampleSink
+from promlike.storage.access import SampleSink
 
 log = getLogger(__name__)
 

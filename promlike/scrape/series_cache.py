@@ -16,7 +16,7 @@ from promlike.remote_write.series_table import SeriesTable
 from promlike.scrape import admission, kernels
 from promlike.scrape.admission import DROPPED, admit
 from promlike.scrape.exposition import Exposition
-from promlike.storage.store import SampleSink
+from promlike.storage.access import SampleSink
 
 NEVER, NOT_YET = -2, -1
 """No number of a scrape: of a slot that was in none, of a target that had none."""

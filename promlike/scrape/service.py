@@ -17,7 +17,7 @@ from promlike.scrape.loop import Clock
 from promlike.scrape.own_metrics import collect
 from promlike.scrape.pool import Environment, Inherited, ScrapePool, stop
 from promlike.scrape.status import ActiveTarget, DroppedTarget, ScrapeCounters
-from promlike.storage.store import SampleSink
+from promlike.storage.access import SampleSink
 
 log = getLogger(__name__)
 

@@ -12,6 +12,7 @@ import numpy as np
 from promlike.errors import StorageConflict, StorageError
 from promlike.model.blocks import Int32, SampleBlock
 from promlike.model.exemplars import Exemplars
+from promlike.storage.access import Metadata
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush_changes import ChangeCollector
 from promlike.storage.head import Head
@@ -20,7 +21,7 @@ from promlike.storage.head_snapshot import HeadSnapshot
 from promlike.storage.ingest import Ingest
 from promlike.storage.memory import release_freed
 from promlike.storage.options import StorageOptions
-from promlike.storage.store import Deletion, FlushBatch, Metadata, SampleChunk, SeriesRecord, Store, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, SampleChunk, SeriesRecord, Store, WalPosition
 from promlike.storage.tier_marks import MarkCollector
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal import WalCommitter

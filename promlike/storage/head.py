@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from promlike.errors import StorageUnavailable
 from promlike.model.blocks import Bool, Float64, Int32, Int64, SampleBlock
 from promlike.storage import head_kernels as kernels
+from promlike.storage.access import AppendResult
 from promlike.storage.deletion_kernels import delete_from_chains
 from promlike.storage.head_chains import BLOCK_BYTES, Chains
 from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
 from promlike.storage.head_reader import HeadReader
 from promlike.storage.head_snapshot import HeadSnapshot, LatePart
 from promlike.storage.memory import reserve
-from promlike.storage.store import AppendResult
 
 MAX_TIME = 2**63 - 1
 MAX_SERIES = 1 << 27

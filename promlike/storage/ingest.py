@@ -15,6 +15,7 @@ from promlike.errors import PromlikeError, RejectReason, SampleRejected, Storage
 from promlike.model.blocks import Bool, Float64, Int32, Int64
 from promlike.model.exemplars import Exemplars
 from promlike.model.labels import Labels, format_labels
+from promlike.storage.access import AppendResult, Metadata
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
 from promlike.storage.exemplar_buffer import ExemplarBuffer
@@ -22,7 +23,7 @@ from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.keep import Keep
 from promlike.storage.options import StorageOptions
-from promlike.storage.store import AppendResult, Metadata, SeriesRecord
+from promlike.storage.store import SeriesRecord
 from promlike.storage.unflushed import Unflushed
 from promlike.storage.wal import WalCommitter
 from promlike.storage.wal_records import encode_exemplars, encode_metadata, encode_samples, encode_series

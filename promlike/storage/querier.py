@@ -14,6 +14,7 @@ from promlike.model.flushes import FlushNews
 from promlike.model.frame import SymbolScope
 from promlike.model.threads import worker_pool
 from promlike.model.tiers import Tier
+from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock, TierOption
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
@@ -22,7 +23,7 @@ from promlike.storage.keep import Keep
 from promlike.storage.merge import merge_blocks
 from promlike.storage.patience import Patience
 from promlike.storage.selected_series import SelectedSeries
-from promlike.storage.store import Deletion, Loading, Selection, SelectRequest, SeriesBlock, Store, TierOption
+from promlike.storage.store import Deletion, Store
 from promlike.storage.tier_reader import TierReader
 from promlike.storage.tombstones import Tombstones, without_deleted
 

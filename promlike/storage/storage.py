@@ -16,6 +16,7 @@ from promlike.model.flushes import FlushNews, StoreView
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
+from promlike.storage.access import AppendResult, Loading, Metadata, Selection, SelectRequest
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deletion import Deleter
@@ -38,7 +39,7 @@ from promlike.storage.recovery import load_store, replay_wal
 from promlike.storage.retention import Retention
 from promlike.storage.roller import Roller
 from promlike.storage.snapshots import new_snapshot, remove_drafts
-from promlike.storage.store import AppendResult, Loading, Metadata, Selection, SelectRequest, Store, StoredDay, StoreStats, WalPosition
+from promlike.storage.store import Store, StoredDay, StoreStats, WalPosition
 from promlike.storage.tier_reader import TierReader
 from promlike.storage.tiers import TierProgress
 from promlike.storage.tombstones import Tombstones

@@ -10,11 +10,12 @@ import numpy as np
 
 from promlike.model.blocks import Int32, Int64
 from promlike.model.tiers import Tier, TierBlock, floor_ms
+from promlike.storage.access import Fit, SelectRequest, TierOption
 from promlike.storage.head import Head
 from promlike.storage.packed_tier import pack_into_tier
 from promlike.storage.raw_reader import RawReader
 from promlike.storage.roll_up import roll_up
-from promlike.storage.store import Fit, SelectRequest, Store, TierOption
+from promlike.storage.store import Store
 from promlike.storage.tiers import TierProgress
 
 EXACT_FROM = 100_000

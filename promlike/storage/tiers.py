@@ -12,6 +12,21 @@ from promlike.model.blocks import Int32, Int64
 from promlike.model.tiers import TierBlock
 from promlike.storage.tier_codec import Bytes
 
+PACKED_COLUMNS = {
+    "ends_ms": "buckets",
+    "counts": "counts",
+    "sums": "sums",
+    "mins": "mins",
+    "maxs": "maxs",
+    "first_ms": "first_times",
+    "firsts": "first_values",
+    "last_ms": "last_times",
+    "lasts": "last_values",
+    "resets": "resets",
+    "stale": "stale",
+}
+"""Fields of TierRows and the columns of a store that hold them packed, as bytes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:

@@ -24,7 +24,8 @@ import orjson
 
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.exemplars import Exemplars
-from promlike.storage.store import Deletion, Metadata, SeriesRecord
+from promlike.storage.access import Metadata
+from promlike.storage.store import Deletion, SeriesRecord
 
 SEGMENT_MAGIC = b"promlkW1"
 HEADER = struct.Struct("<IIB3xI")

@@ -33,9 +33,9 @@ from promlike.remote_read.service import RemoteRead, RemoteReadOptions
 from promlike.remote_write.handler import write_handler
 from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.scrape.service import ScrapeService
+from promlike.storage.access import Metadata
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
-from promlike.storage.store import Metadata
 
 NOW_MS = 1_700_000_000_000
 STEP_MS = 15_000

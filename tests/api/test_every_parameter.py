@@ -5,7 +5,8 @@ import logging
 import orjson
 import pytest
 
-from promlike.api.openapi_table import JSON, NDJSON, OPERATIONS, Operation
+from promlike.api.openapi_parts import JSON, NDJSON, Operation
+from promlike.api.openapi_table import OPERATIONS
 from tests.api.conftest import Client
 
 ODD = [

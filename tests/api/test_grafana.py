@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import pytest
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
-from promlike.api.openapi_table import OPERATIONS, Operation
+from promlike.api.openapi_parts import Operation
+from promlike.api.openapi_table import OPERATIONS
 from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
 from tests.servers import FORM, REMOTE_WRITE, Response, Server, free_port, promlike_command, running
 

@@ -14,7 +14,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, OpenAPIV32SpecValida
 
 from promlike.api import context, openapi_table, params, routes
 from promlike.api.openapi import document
-from promlike.api.openapi_table import JSON, OPERATIONS, Operation
+from promlike.api.openapi_parts import JSON, Operation
+from promlike.api.openapi_table import OPERATIONS
 from tests.api.conftest import NOW_MS, Client
 
 TOLD = "describe it in promlike/api/openapi_table.py"

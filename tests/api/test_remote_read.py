@@ -14,7 +14,7 @@ from promlike.model.blocks import SampleBlock
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.remote_read.encode import encode_frames
 from promlike.remote_read.pb.remote_read_pb2 import Label, LabelMatcher, ReadRequest, ReadResponse
-from promlike.storage.store import SeriesBlock
+from promlike.storage.access import SeriesBlock
 from tests.differential import compare, data, pair
 from tests.differential.pair import Pair
 from tests.remote_read import slow_chunks

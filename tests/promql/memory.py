@@ -9,7 +9,7 @@ from promlike.errors import TooManySamples
 from promlike.model.blocks import Float64, Int64, SampleBlock
 from promlike.model.frame import LabelFrame, Symbols, SymbolScope
 from promlike.model.labels import Labels
-from promlike.storage.store import Loading, Selection, SelectRequest, SeriesBlock
+from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from promlike.promql.engine import Engine
 from promlike.promql.names import label_order
 from promlike.promql.options import EngineOptions, Features
 from promlike.promql.result import Matrix, QueryResult, Scalar, String, Value, Vector
-from promlike.storage.store import Queryable
+from promlike.storage.access import Queryable
 from tests.promql.language import Clear, Eval, Grid, Load, Sequence, parse_test
 from tests.promql.memory import MemorySource
 from tests.promql.pinned import pinned

@@ -21,7 +21,7 @@ from promlike.promql.context import LARGEST_CHUNK, SMALLEST_CHUNK, Chunks
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions
 from promlike.promql.result import Matrix
-from promlike.storage.store import Loading, Selection, SelectRequest
+from promlike.storage.access import Loading, Selection, SelectRequest
 from tests.promql.memory import MemorySource
 from tests.promql.test_engine import source
 

@@ -17,7 +17,7 @@ from promlike.promql.context import Chunks
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions, Features
 from promlike.promql.result import Matrix, Scalar, String, Vector
-from promlike.storage.store import Loading, Selection, SelectRequest, SeriesBlock
+from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock
 from tests.promql.memory import MemorySource, RegularSource
 
 MINUTE_MS = 60_000

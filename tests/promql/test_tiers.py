@@ -13,7 +13,7 @@ from promlike.promql.engine import Engine
 from promlike.promql.functions import FUNCTIONS
 from promlike.promql.options import EngineOptions, Features
 from promlike.promql.result import Matrix, QueryResult
-from promlike.storage.store import Fit
+from promlike.storage.access import Fit
 from tests.promql.memory import MemorySource
 from tests.promql.tier_source import TierSource, same
 

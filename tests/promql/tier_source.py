@@ -7,8 +7,8 @@ import numpy as np
 
 from promlike.model.blocks import SampleBlock
 from promlike.model.tiers import TierRows, wanted_names
+from promlike.storage.access import Fit, Loading, Selection, SelectRequest, SeriesBlock, TierOption
 from promlike.storage.roll_up import roll_up
-from promlike.storage.store import Fit, Loading, Selection, SelectRequest, SeriesBlock, TierOption
 from tests.promql.memory import MemorySource
 
 

@@ -11,7 +11,7 @@ from promlike.model.frame import LabelFrame, Symbols, SymbolScope
 from promlike.model.labels import Labels, labels
 from promlike.remote_read.encode import PORTION_SAMPLES, encode_frames, encode_samples, with_external
 from promlike.remote_read.pb.remote_read_pb2 import Label, ReadResponse
-from promlike.storage.store import SeriesBlock
+from promlike.storage.access import SeriesBlock
 from tests.remote_read import slow_chunks
 from tests.remote_read.slow_chunks import Row
 

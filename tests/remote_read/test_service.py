@@ -13,7 +13,7 @@ from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.promql.budget import Budget, MemoryPool
 from promlike.remote_read.pb.remote_read_pb2 import ReadRequest, ReadResponse
 from promlike.remote_read.service import RemoteRead, RemoteReadOptions
-from promlike.storage.store import Loading, Selection, SelectRequest, SeriesBlock
+from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock
 
 
 def request(*kinds: ReadRequest.ResponseType) -> bytes:

@@ -8,7 +8,7 @@ from promlike.errors import RejectReason, SampleRejected, StorageUnavailable
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.exemplars import Exemplars
 from promlike.model.labels import METRIC_NAME, Labels
-from promlike.storage.store import AppendResult, Metadata
+from promlike.storage.access import AppendResult, Metadata
 
 Row = tuple[Labels, int, int]
 """Labels, time, and the bits of the value."""

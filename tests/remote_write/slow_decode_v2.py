@@ -4,7 +4,7 @@ from google.protobuf.message import DecodeError
 
 from promlike.model.labels import METRIC_NAME
 from promlike.remote_write.pb.remote_write_v2_pb2 import Request
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 from tests.remote_write.sink import Row
 from tests.remote_write.slow_decode import rows_of, valid
 

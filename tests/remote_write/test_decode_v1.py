@@ -12,8 +12,8 @@ from promlike.errors import BadRequest, PayloadTooLarge, RejectReason
 from promlike.model.blocks import STALE_BITS
 from promlike.model.labels import Labels
 from promlike.remote_write.decode_v1 import DecoderV1
-from promlike.remote_write.decoder import DecodedWrite
-from promlike.storage.store import Metadata
+from promlike.remote_write.scan import DecodedWrite
+from promlike.storage.access import Metadata
 from tests.remote_write import slow_decode, wire
 from tests.remote_write.sink import ListSink, Row
 

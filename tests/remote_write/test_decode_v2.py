@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from promlike.errors import BadRequest, PayloadTooLarge, RejectReason
 from promlike.model.labels import Labels
 from promlike.remote_write.decode_v2 import DecoderV2, family_name
-from promlike.remote_write.decoder import DecodedWrite
-from promlike.storage.store import Metadata
+from promlike.remote_write.scan import DecodedWrite
+from promlike.storage.access import Metadata
 from tests.remote_write import slow_decode_v2, wire, wire2
 from tests.remote_write.sink import ListSink, Row
 

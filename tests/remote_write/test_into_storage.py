@@ -14,9 +14,9 @@ from promlike.model.blocks import STALE_BITS
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.remote_write.receiver import RemoteWriteReceiver
+from promlike.storage.access import Metadata, SelectRequest
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
-from promlike.storage.store import Metadata, SelectRequest
 from tests.remote_write import wire
 
 NOW = time.time_ns() // 1_000_000

@@ -6,7 +6,7 @@ import pytest
 
 from promlike.errors import RejectReason
 from promlike.remote_write.receiver import MESSAGES, RemoteWriteReceiver, negotiate
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 from tests.remote_write import wire, wire2
 from tests.remote_write.sink import ListSink
 

@@ -12,9 +12,10 @@ import pytest
 
 from promlike.model.labels import Labels, labels
 from promlike.model.matchers import Matcher, MatchOp
+from promlike.storage.access import AppendResult, SelectRequest
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
-from promlike.storage.store import AppendResult, SelectRequest, Store
+from promlike.storage.store import Store
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.postgres import Postgres, postgresql, timescaledb
 

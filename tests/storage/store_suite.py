@@ -16,6 +16,7 @@ from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.flushes import StoredChange
 from promlike.model.labels import Labels, labels
 from promlike.model.tiers import ALL_COLUMNS, RESOLUTIONS_MS, TierColumn
+from promlike.storage.access import Metadata
 from promlike.storage.packed_tier import pack_into_tier
 from promlike.storage.roll_up import roll_up
 from promlike.storage.store import (
@@ -24,7 +25,6 @@ from promlike.storage.store import (
     NO_REF,
     Deletion,
     FlushBatch,
-    Metadata,
     SampleChunk,
     SeriesRecord,
     Store,

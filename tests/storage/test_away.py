@@ -7,7 +7,8 @@ import pytest
 
 from promlike.errors import StorageConflict, StorageUnavailable, StoreAway
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.storage.store import FlushBatch, SelectRequest
+from promlike.storage.access import SelectRequest
+from promlike.storage.store import FlushBatch
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches, answer
 from tests.storage.test_recovery import Delegate
 

@@ -9,10 +9,10 @@ import pytest
 
 from promlike.errors import SelectionChanged
 from promlike.model.blocks import SampleBlock, StepGrid
+from promlike.storage.access import SelectRequest
 from promlike.storage.deferred import PORTION_SAMPLES
 from promlike.storage.head_reader import HeadRead, HeadReader
 from promlike.storage.querier import DIRECT_SAMPLES
-from promlike.storage.store import SelectRequest
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches
 
 SERIES = 500

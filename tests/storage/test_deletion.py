@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from promlike.errors import SelectionChanged, StorageUnavailable
 from promlike.model.blocks import SampleBlock
 from promlike.model.matchers import Matcher, MatchOp
-from promlike.storage.store import FlushBatch, SelectRequest
+from promlike.storage.access import SelectRequest
+from promlike.storage.store import FlushBatch
 from promlike.storage.tombstones import without_deleted
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches, answer, bits
 from tests.storage.store_suite import deletion

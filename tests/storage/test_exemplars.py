@@ -11,8 +11,9 @@ from promlike.model.blocks import Int32
 from promlike.model.exemplars import Exemplars, label_text
 from promlike.model.labels import labels
 from promlike.model.matchers import Matcher, MatchOp
+from promlike.storage.access import AppendResult
 from promlike.storage.exemplar_buffer import ExemplarBuffer
-from promlike.storage.store import AppendResult, FlushBatch, Store
+from promlike.storage.store import FlushBatch, Store
 from promlike.storage.wal_records import decode_exemplars, encode_exemplars
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches
 from tests.storage.test_recovery import Delegate

@@ -9,9 +9,9 @@ import pytest
 
 from promlike.model.labels import Labels
 from promlike.promql.engine import Engine
+from promlike.storage.access import Loading, Selection, SelectRequest
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.storage import Storage, StorageOptions
-from promlike.storage.store import Loading, Selection, SelectRequest
 from tests.promql.promqltest import Source, experimental_engine, run_test
 from tests.promql.test_promqltest import ABOUT_HISTOGRAMS, CASES, SHARED, texts
 

@@ -16,7 +16,8 @@ import pytest
 from promlike.errors import StorageError, StorageUnavailable
 from promlike.model.blocks import STALE_NAN
 from promlike.model.labels import labels
-from promlike.storage.store import FlushBatch, Metadata, Store, WalPosition
+from promlike.storage.access import Metadata
+from promlike.storage.store import FlushBatch, Store, WalPosition
 from tests.storage.conftest import NOW_MS, Bench, Benches, answer, bits
 
 

@@ -13,9 +13,10 @@ import duckdb
 import pytest
 
 from promlike.model.labels import labels
+from promlike.storage.access import Metadata
 from promlike.storage.duckdb import macros
 from promlike.storage.duckdb.store import DuckDBStore
-from promlike.storage.store import Metadata, SeriesRecord, Store
+from promlike.storage.store import SeriesRecord, Store
 from promlike.storage.tiers import Watermark
 from promlike.storage.timescale.store import TimescaleStore
 from promlike.storage.timescale.version4 import functions_for_people

@@ -8,8 +8,8 @@ import pytest
 from promlike.errors import NotReady, RejectReason, SampleRejected, StorageUnavailable, TooManySamples
 from promlike.model.labels import labels
 from promlike.model.matchers import Matcher, MatchOp
+from promlike.storage.access import AppendResult, SelectRequest
 from promlike.storage.storage import Storage, StorageOptions
-from promlike.storage.store import AppendResult, SelectRequest
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches, answer, new_storage
 
 HOUR_MS = 3_600_000

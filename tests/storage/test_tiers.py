@@ -16,10 +16,11 @@ from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.result import Matrix, QueryResult
 from promlike.storage import tier_reader
+from promlike.storage.access import Fit, SelectRequest, TierOption
 from promlike.storage.options import DAY_MS, HOUR_MS
 from promlike.storage.packed_tier import PackedTier, pack_into_tier
 from promlike.storage.roll_up import roll_up
-from promlike.storage.store import Fit, SelectRequest, Store, TierOption
+from promlike.storage.store import Store
 from promlike.storage.tiers import SPANS_MS, TierBatch
 from tests.promql.tier_source import same
 from tests.promql.window_data import block_of

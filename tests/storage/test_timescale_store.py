@@ -9,7 +9,8 @@ import pytest
 
 from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
-from promlike.storage.store import Metadata, SeriesRecord
+from promlike.storage.access import Metadata
+from promlike.storage.store import SeriesRecord
 from promlike.storage.timescale import series
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, loaded, read, records, stores_of

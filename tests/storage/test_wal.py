@@ -10,7 +10,8 @@ import pytest
 
 from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
-from promlike.storage.store import Metadata, SeriesRecord, WalPosition
+from promlike.storage.access import Metadata
+from promlike.storage.store import SeriesRecord, WalPosition
 from promlike.storage.wal import WalCommitter, WalWriter
 from promlike.storage.wal_records import (
     SEGMENT_MAGIC,

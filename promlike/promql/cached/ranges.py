@@ -32,7 +32,7 @@ from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult, Query
 from promlike.promql.shape import Shape
 from promlike.promql.steady import is_steady
 from promlike.promql.timing import Timing
-from promlike.storage.store import Fit, Queryable, SelectRequest
+from promlike.storage.access import Fit, Queryable, SelectRequest
 
 T = TypeVar("T")
 

@@ -4,9 +4,9 @@ import duckdb
 import numpy as np
 
 from promlike.model.tiers import RESOLUTIONS_MS
-from promlike.storage.duckdb.tiers import COLUMNS, write_packing
+from promlike.storage.duckdb.tiers import write_packing
 from promlike.storage.tier_packing import block_of_rows, pack
-from promlike.storage.tiers import SPANS_MS
+from promlike.storage.tiers import PACKED_COLUMNS, SPANS_MS
 
 OLD = {
     "ends_ms": "bucket",
@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 2_000_000
 
 _TABLE = f"""
     series_id INTEGER NOT NULL, until BIGINT NOT NULL, rows INTEGER NOT NULL, first_ts BIGINT NOT NULL, last_ts BIGINT NOT NULL,
-    {", ".join(f"{column} BLOB NOT NULL" for column in COLUMNS.values())}
+    {", ".join(f"{column} BLOB NOT NULL" for column in PACKED_COLUMNS.values())}
 """
 
 _PACKED = " UNION ALL ".join(

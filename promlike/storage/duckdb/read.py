@@ -9,10 +9,11 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 from numpy.typing import NDArray
 
 from promlike.model.blocks import Int32, SampleBlock
+from promlike.storage.access import Metadata
 from promlike.storage.arrange import arrange
 from promlike.storage.duckdb.rows import wanted
 from promlike.storage.label_columns import LabelColumns, read_labels
-from promlike.storage.store import DAY_MS, NEVER_FIRST_MS, NEVER_LAST_MS, Metadata, StoredDay, StoredSeries, StoreStats, WalPosition
+from promlike.storage.store import DAY_MS, NEVER_FIRST_MS, NEVER_LAST_MS, StoredDay, StoredSeries, StoreStats, WalPosition
 
 SERIES_AT_ONCE = 50_000
 """Series whose labels stand in memory together while they are loaded."""

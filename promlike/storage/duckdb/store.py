@@ -21,6 +21,7 @@ from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.model.flushes import FOREVER_MS, FlushNews
 from promlike.model.tiers import TierColumn
+from promlike.storage.access import Metadata
 from promlike.storage.duckdb import tiers, views, write
 from promlike.storage.duckdb.errors import translated
 from promlike.storage.duckdb.exemplars import read_exemplars, write_exemplars
@@ -30,7 +31,7 @@ from promlike.storage.duckdb.interruptible import Interruptible
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_days, load_metadata, load_position, load_series, load_stats, read_samples
 from promlike.storage.metric_views import LabelBooks, LabelNames
-from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
 
 log = logging.getLogger(__name__)

@@ -13,22 +13,7 @@ from promlike.storage.duckdb.rows import insert, put_state, wanted
 from promlike.storage.store import Deletion
 from promlike.storage.tier_codec import Bytes
 from promlike.storage.tier_packing import Packing, change, span_of
-from promlike.storage.tiers import SPANS_MS, Marks, PackedRows, TierBatch, TierState, Watermark
-
-COLUMNS = {
-    "ends_ms": "buckets",
-    "counts": "counts",
-    "sums": "sums",
-    "mins": "mins",
-    "maxs": "maxs",
-    "first_ms": "first_times",
-    "firsts": "first_values",
-    "last_ms": "last_times",
-    "lasts": "last_values",
-    "resets": "resets",
-    "stale": "stale",
-}
-"""Fields of TierRows and the columns that hold them packed."""
+from promlike.storage.tiers import PACKED_COLUMNS, SPANS_MS, Marks, PackedRows, TierBatch, TierState, Watermark
 
 _STATE = {"upto_ms": "rollup_upto", "next_ms": "rollup_next", "next_ref": "rollup_next_series"}
 
@@ -64,7 +49,7 @@ def _read(
     """The stretches that end in (low, high] of the series `refs int32[S]`, and maybe of more."""
     with wanted(cursor, refs) as chosen:
         table = cursor.sql(
-            f"SELECT series_id, until, rows, {', '.join(COLUMNS[name] for name in names)} FROM {table_of(resolution_ms)} {chosen}"
+            f"SELECT series_id, until, rows, {', '.join(PACKED_COLUMNS[name] for name in names)} FROM {table_of(resolution_ms)} {chosen}"
             " AND until > $low AND until <= $high",
             params={"low": low_ms, "high": high_ms},
         ).to_arrow_table()
@@ -162,7 +147,7 @@ def _arrow(packing: Packing) -> pa.Table:
     for name, column in packing.columns.items():
         data, starts = column.joined()
         buffers = [None, pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(data)]
-        columns[COLUMNS[name]] = pa.Array.from_buffers(pa.binary(), len(packing.refs), buffers)
+        columns[PACKED_COLUMNS[name]] = pa.Array.from_buffers(pa.binary(), len(packing.refs), buffers)
     return pa.table(columns)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from promlike.storage.store import Metadata
+from promlike.storage.access import Metadata
 from promlike.storage.timescale.text import original, storable
 
 UPSERT = """

@@ -14,24 +14,9 @@ from promlike.kernel import kernel
 from promlike.model.blocks import Int32, Int64
 from promlike.storage.tier_codec import HEADER, Bytes
 from promlike.storage.tier_packing import Packing
-from promlike.storage.tiers import PackedRows
+from promlike.storage.tiers import PACKED_COLUMNS, PackedRows
 from promlike.storage.timescale.copy import EPOCH_MS, INFINITY, SIGNATURE, TRAILER
 from promlike.storage.timescale.copy import HEADER as PREFIX
-
-COLUMNS = {
-    "ends_ms": "buckets",
-    "counts": "counts",
-    "sums": "sums",
-    "mins": "mins",
-    "maxs": "maxs",
-    "first_ms": "first_times",
-    "firsts": "first_values",
-    "last_ms": "last_times",
-    "lasts": "last_values",
-    "resets": "resets",
-    "stale": "stale",
-}
-"""Fields of TierRows and the columns, of type bytea, that hold them."""
 
 FIXED = ("until", "series_id", "rows")
 """The columns that say what a stretch is; these are read back, and before the packed ones."""
@@ -69,7 +54,7 @@ def encode_packing(given: Int32, packing: Packing) -> tuple[tuple[str, ...], byt
         else:
             list(packing.columns.values())[number - len(fixed)].write(place, data)
         place += size
-    return (*FIXED, *TIMES, *(COLUMNS[name] for name in packing.columns)), stream
+    return (*FIXED, *TIMES, *(PACKED_COLUMNS[name] for name in packing.columns)), stream
 
 
 def decode_packed(names: Sequence[str], stream: bytearray) -> PackedRows:

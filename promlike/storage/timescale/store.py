@@ -14,9 +14,10 @@ from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.model.flushes import FOREVER_MS, FlushNews, StoredChange
 from promlike.model.tiers import TierColumn
+from promlike.storage.access import Metadata
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
-from promlike.storage.store import Deletion, FlushBatch, Metadata, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
+from promlike.storage.store import Deletion, FlushBatch, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
 from promlike.storage.timescale import (
     compact,

@@ -22,12 +22,12 @@ from promlike.model.tiers import (
 )
 from promlike.storage.arrange import rows_of
 from promlike.storage.tier_packing import Change, Packing, change, span_of
-from promlike.storage.tiers import SPANS_MS, Marks, PackedRows, TierBatch, TierState, Watermark
+from promlike.storage.tiers import PACKED_COLUMNS, SPANS_MS, Marks, PackedRows, TierBatch, TierState, Watermark
 from promlike.storage.timescale import partitions
 from promlike.storage.timescale.connection import Database
 from promlike.storage.timescale.copy import copy_bytes, copy_in, copy_out, stream_of
 from promlike.storage.timescale.ids import SeriesIds
-from promlike.storage.timescale.packed_copy import COLUMNS, FIXED, decode_packed, encode_packing
+from promlike.storage.timescale.packed_copy import FIXED, decode_packed, encode_packing
 from promlike.storage.timescale.read import wanted
 from promlike.storage.timescale.server import ServerFeatures
 from promlike.storage.timescale.times import to_ms, to_time
@@ -185,7 +185,7 @@ async def read_tier(
 
 async def _read(connection: Any, table: str, names: Sequence[str], given: Int32, low_ms: int, high_ms: int) -> PackedRows:
     """The stretches that end in (low, high] of the series `given int32[S]`, and maybe of more; refs are ids."""
-    selected = ", ".join([*FIXED, *(COLUMNS[name] for name in names)])
+    selected = ", ".join([*FIXED, *(PACKED_COLUMNS[name] for name in names)])
     query = f"SELECT {selected} FROM {table} WHERE {wanted(given)} AND until > $1 AND until <= $2"
     stream = await copy_bytes(connection, query, to_time(low_ms), to_time(high_ms))
     return await asyncio.to_thread(decode_packed, names, stream)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from promlike.storage.timescale.packed_copy import COLUMNS
+from promlike.storage.tiers import PACKED_COLUMNS
 from promlike.storage.timescale.version7 import PARTITION_DAYS
 
 TIERS = {"5m": 300, "1h": 3600}
@@ -13,7 +13,7 @@ _IN_PLACE = ("buckets", "counts", "first_times", "first_values", "last_times", "
 
 _COLUMNS = f"""
     until timestamptz NOT NULL, series_id int NOT NULL, rows int NOT NULL, first_time timestamptz NOT NULL, last_time timestamptz NOT NULL,
-    {", ".join(f"{column} bytea NOT NULL" for column in COLUMNS.values())}
+    {", ".join(f"{column} bytea NOT NULL" for column in PACKED_COLUMNS.values())}
 """
 
 
@@ -61,7 +61,7 @@ def _partitioned(name: str) -> Sequence[str]:
 
 
 def _storage(name: str) -> list[str]:
-    kinds = {column: "MAIN" if column in _IN_PLACE else "EXTERNAL" for column in COLUMNS.values()}
+    kinds = {column: "MAIN" if column in _IN_PLACE else "EXTERNAL" for column in PACKED_COLUMNS.values()}
     return [f"ALTER TABLE rollup_{name} ALTER COLUMN {column} SET STORAGE {kind}" for column, kind in kinds.items()]
 
 
