@@ -21,7 +21,7 @@ CONFIG = """
 scrape_configs:
   - {job_name: closed, scrape_interval: 500ms, scrape_timeout: 500ms, static_configs: [{targets: ["127.0.0.1:1"]}]}
 """
-SLOW = " + ".join(f"count(last_over_time(topk({k}, slow{{number=~'0..'}})[1d:600ms]))" for k in range(50, 70))
+SLOW = " + ".join(f"count(last_over_time(topk({k}, slow{{number=~'0..'}})[1d:600ms]))" for k in range(40, 100))
 """Seconds of work, in steps short enough to be stopped between them."""
 
 
