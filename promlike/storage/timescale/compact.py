@@ -7,11 +7,10 @@ of full batches. So a day's chunk is compressed once more when it is over, and a
 import logging
 import time
 
-from promlike.storage.timescale.connection import Database
+from promlike.storage.timescale.connection import Database, is_alone
 
 log = logging.getLogger(__name__)
 
-LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 FRAGMENTED = """
 SELECT format('%I.%I', chunk_schema, chunk_name) AS chunk, day, samples
 FROM timescaledb_information.chunks JOIN sample_days ON day = floor(extract(epoch FROM range_start) / 86400)
@@ -30,8 +29,7 @@ async def compact(database: Database) -> int:
     """Compress the chunks of days that are over as a whole; how many. One daemon at a time does so."""
     done = 0
     async with database.connection("put compressed samples together") as connection:
-        # The pool gives the lock back, with the connection.
-        if not await connection.fetchval(LOCK, f"promlike compact {database.schema}"):
+        if not await is_alone(connection, "compact", database.schema):
             return 0
         await connection.execute(f"SET statement_timeout = '{TIMEOUT_S}s'")
         await connection.execute("SET client_min_messages = error")

@@ -160,6 +160,12 @@ async def translated(what: str) -> AsyncIterator[None]:
         raise StoreAway(f"the database cannot be reached to {what}: {error}") from error
 
 
+async def is_alone(connection: Any, what: str, schema: str) -> bool:
+    """Is this the only daemon in the database to do so from now on, until the connection goes back to the pool, or is gone?"""
+    alone: bool = await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", f"promlike {what} {schema}")
+    return alone
+
+
 def kind_of(state: str) -> type[StorageError]:
     """Our error for an SQLSTATE."""
     if state.startswith(AWAY_STATES):

@@ -35,15 +35,13 @@ from promlike.storage.timescale import (
     write,
     writers,
 )
-from promlike.storage.timescale.connection import Database
+from promlike.storage.timescale.connection import Database, is_alone
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.migrations import migrate
 from promlike.storage.timescale.reader import prepare_reader, prepare_view_schema
 from promlike.storage.timescale.server import ServerFeatures, server_features
 from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.writer_id import read_writer_id
-
-LOCK = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
 
 
 class TimescaleStore:
@@ -209,8 +207,7 @@ class TimescaleStore:
     async def alone(self, what: str) -> AsyncIterator[bool]:
         """See `Store.alone`. A lock of the database, which is free again when this process, or its connection, is gone."""
         async with self._database.connection("take turns with other daemons") as connection:
-            # The pool gives the lock back, with the connection.
-            yield await connection.fetchval(LOCK, f"promlike {what} {self._database.schema}")
+            yield await is_alone(connection, what, self._database.schema)
 
     async def write_tiers(self, batch: TierBatch) -> None:
         async with self._database.transaction("write rollups") as connection:
