@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
@@ -175,3 +177,55 @@ def test_the_start_waits_for_the_database(tmp_path: Path, database: Postgres) ->
     finally:
         if not (database.folder / "data" / "postmaster.pid").exists():
             database.start()
+
+
+def test_a_start_waits_for_another_daemon_that_converts_the_database(tmp_path: Path, database: Postgres) -> None:
+    schema = "converted"
+    flags = (f"--storage.url={database.url('postgres')}", f"--storage.schema={schema}", "--storage.lock-timeout=200ms")
+    command = promlike_command(tmp_path, port := free_port(), *flags)
+    with another_converts(database, schema) as converting:
+        for signalled in (True, False):
+            log_file = tmp_path / f"waiting-{signalled}.log"
+            with log_file.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+                server = Server(name="promlike", port=port, process=process, log_file=log_file)
+                wait_for_line(server, "the start waits for another daemon, which brings the schema of the database up to date")
+                time.sleep(1.0)  # much longer than a lock is waited for
+                assert process.poll() is None
+                assert server.get("/-/healthy").status == 200
+                assert server.get("/-/ready").status == 503
+                assert server.get("/api/v1/query", query="1").status == 503
+                if not signalled:
+                    converting.set()
+                    wait_for_line(server, "msg=ready")
+                    assert server.get("/-/ready").status == 200
+                assert server.stop() == 0
+
+
+@contextmanager
+def another_converts(database: Postgres, schema: str) -> Iterator[threading.Event]:
+    """Another daemon holds the lock of a schema until the event is set, at the end at the latest."""
+    held, done = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(database.url("postgres"))
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"promlike schema {schema}")
+            held.set()
+            await asyncio.to_thread(done.wait)
+        await connection.close()
+
+    holder = threading.Thread(target=lambda: asyncio.run(hold()))
+    holder.start()
+    try:
+        assert held.wait(SOON_S)
+        yield done
+    finally:
+        done.set()
+        holder.join()
+
+
+def wait_for_line(server: Server, text: str) -> None:
+    give_up_at = time.monotonic() + 30
+    while text not in server.log:
+        assert time.monotonic() < give_up_at, server.log
+        time.sleep(0.05)

@@ -1,6 +1,7 @@
 """A database is brought to the schema of this promlike, by whoever comes first, once."""
 
 import asyncio
+import logging
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
@@ -10,6 +11,7 @@ import pytest
 from promlike.errors import StorageError
 from promlike.model.blocks import STALE_NAN
 from promlike.model.tiers import RESOLUTIONS_MS
+from promlike.storage.options import Timeouts
 from promlike.storage.store import SeriesRecord, WalPosition
 from promlike.storage.timescale import version7
 from promlike.storage.timescale.migrations import MIGRATIONS, Migration, migrate
@@ -37,6 +39,39 @@ async def test_stores_that_open_a_new_database_at_once_make_one_schema(database:
     versions = await connection.fetch("SELECT version FROM promlike.schema_version ORDER BY version")
     await connection.close()
     assert [row["version"] for row in versions] == list(range(1, len(MIGRATIONS) + 1))
+
+
+@pytest.mark.parametrize("ended", ["done", "gone", "cancelled"])
+async def test_a_store_waits_for_another_that_works_on_the_schema(
+    database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, ended: str
+) -> None:
+    other = await asyncpg.connect(database)
+    await other.execute("BEGIN")
+    await other.execute("SELECT pg_advisory_xact_lock(hashtextextended('promlike schema promlike', 0))")
+    pid = other.get_server_pid()
+    store = TimescaleStore(database, folder=tmp_path, timeouts=Timeouts(lock_s=0.2))
+    with caplog.at_level(logging.INFO, "promlike.storage.timescale.migrations"):
+        opening = asyncio.create_task(store.open())
+        await asyncio.wait([opening], timeout=2.0)
+        assert not opening.done()  # long after a lock would have been waited for
+        (told,) = caplog.messages
+        assert told.startswith(
+            "the start waits for another daemon, which brings the schema of the database up to date, on 127.0.0.1 since 20"
+        )
+        assert told.endswith(f"(pid {pid})")
+        if ended == "cancelled":
+            opening.cancel()
+            await asyncio.wait([opening], timeout=5)
+            assert opening.cancelled()
+        if ended == "done":
+            await other.execute("COMMIT")
+            await other.close()
+        else:
+            other.terminate()
+        if ended != "cancelled":
+            await opening
+            assert caplog.messages[1:] == ["the other daemon is done with the schema of the database, the start goes on"]
+    await store.close()
 
 
 async def test_a_newer_schema_is_refused_with_both_versions(database: str, tmp_path: Path) -> None:

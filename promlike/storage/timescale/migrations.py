@@ -1,7 +1,10 @@
 """Bringing a database to the schema that this promlike knows: numbered steps, each applied once, all in one transaction."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,21 @@ from promlike.storage.timescale.version7 import rollup_tiers
 from promlike.storage.timescale.version11 import packed_tiers
 
 log = logging.getLogger(__name__)
+
+
+LOOK_S = 0.2
+"""How often is looked whether another daemon is done with the schema."""
+SOON_S = 1.0
+TELL_S = 30.0
+"""When, and how often from then on, is said that it is not."""
+LOCK = "hashtextextended($1, 0)"
+HOLDER = f"""
+SELECT pid, coalesce(host(client_addr), 'the machine of the database') AS host, xact_start
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32 | objid::bigint) = {LOCK} AND objsubid = 1
+"""
+"""Who has the lock of the schema. PostgreSQL shows the two halves of its number: "View pg_locks" in its documentation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +72,14 @@ MIGRATIONS: tuple[Migration, ...] = (
 
 
 async def migrate(connection: Any, schema: str, migrations: Sequence[Migration] = MIGRATIONS) -> bool:
-    """Apply what is missing; whether samples are kept by TimescaleDB. Safe when several daemons do it at once.
+    """Apply what is missing; whether samples are kept by TimescaleDB. Safe when several daemons do it at once: the others wait, however
+    long it takes.
 
     Raises StorageError when the schema is newer than `migrations`.
     """
     timescale = await _extension(connection)
-    async with connection.transaction():
+    async with _alone(connection, f"promlike schema {schema}"):
         await connection.execute("SET LOCAL client_min_messages = warning")
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"promlike schema {schema}")
         # Not IF NOT EXISTS alone, which asks for a right on the database that a daemon on an existing schema need not have.
         if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", quote_name(schema)):
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
@@ -84,6 +102,37 @@ async def migrate(connection: Any, schema: str, migrations: Sequence[Migration] 
             await connection.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", migration.version, migration.name)
             log.debug("schema %r brought to version %d: %s", schema, migration.version, migration.name)
     return timescale
+
+
+@asynccontextmanager
+async def _alone(connection: Any, lock: str) -> AsyncIterator[None]:
+    """A transaction that nobody else has at the same time who asks for the same lock."""
+    told, tell_at = False, time.monotonic() + SOON_S
+    while True:
+        # Each attempt is a transaction of its own, so that nothing stays open meanwhile that the other one would have to wait for.
+        async with connection.transaction():
+            if await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({LOCK})", lock):
+                if told:
+                    log.info("the other daemon is done with the schema of the database, the start goes on")
+                yield
+                return
+            if time.monotonic() >= tell_at:
+                told, tell_at = True, time.monotonic() + TELL_S
+                log.warning(
+                    "the start waits for another daemon, which brings the schema of the database up to date%s",
+                    await _holder(connection, lock),
+                )
+        await asyncio.sleep(LOOK_S)
+
+
+async def _holder(connection: Any, lock: str) -> str:
+    """Who has a lock, as far as it can be seen."""
+    row = await connection.fetchrow(HOLDER, lock)
+    return (
+        ""
+        if row is None or row["xact_start"] is None
+        else f", on {row['host']} since {row['xact_start']:%Y-%m-%dT%H:%M:%SZ} (pid {row['pid']})"
+    )
 
 
 async def _is_hypertable(connection: Any) -> bool:
