@@ -94,6 +94,10 @@ class DecoderV2(Decoder[SymbolScratch]):
         self._next_id = 1
         """Ids are never given again: what was forgotten comes back under a new one. 0 is the empty symbol."""
 
+    @property
+    def tables(self) -> tuple[SeriesTable, ...]:
+        return self.table, self.symbols
+
     def _new_scratch(self) -> SymbolScratch:
         return SymbolScratch.empty()
 

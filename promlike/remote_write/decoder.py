@@ -96,6 +96,21 @@ class Decoder(ABC, Generic[S]):
         """Know no series any more: all that the next bodies bring is read as if it were new."""
         self.table.clear()
 
+    @property
+    def tables(self) -> tuple[SeriesTable, ...]:
+        """What is known of series that came before."""
+        return (self.table,)
+
+    async def sweep(self) -> None:
+        """Forget, beside the event loop, what stayed away for long, when it is time."""
+        for table in self.tables:
+            if table.is_due:
+                sweep = table.begin_sweep()
+                try:
+                    await asyncio.to_thread(sweep.run)
+                finally:
+                    table.end_sweep(sweep)
+
     def decode(self, body: bytes) -> DecodedWrite:
         """`scan` and `resolve` in one."""
         return self.resolve(self.scan(body))

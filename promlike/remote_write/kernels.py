@@ -679,27 +679,25 @@ def enter_slots(slots: Words, entries: Int64, arena: Bytes, seed: np.uint64, cou
         publish(slots, entry, hash_bytes(arena, offset, offset + entries[entry, LENGTH], seed))
 
 
-@kernel("(u8[::1], i8[:,::1], u1[::1], u1[::1], i8[:,::1], u1[::1], u1[::1], u8, i8)")
-def keep_used(
+@kernel("(u8[::1], i8[:,::1], u1[::1], u1[::1], i8[:,::1], u1[::1], u8, i8[::1], i8, i8)")
+def keep_entries(
     slots: Words,
     entries: Int64,
     used: Bytes,
     arena: Bytes,
     old_entries: Int64,
-    old_used: Bytes,
     old_arena: Bytes,
     seed: np.uint64,
-    old_count: int,
+    kept: Int64,
+    count: int,
+    filled: int,
 ) -> tuple[int, int]:
-    """Copy what was seen since the last sweep into new, empty, large enough arrays, where it counts as not seen yet.
+    """Copy the entries `kept int64[K]` behind the first `count` of other arrays, which have room for them, as not seen yet.
 
-    Return how many entries and bytes of the arena are in use.
+    `filled` bytes of the arena are in use before; return how many entries and bytes are in use then.
     """
-    count = 0
-    filled = 0
-    for old in range(old_count):
-        if not old_used[old]:
-            continue
+    for i in range(len(kept)):
+        old = kept[i]
         offset = old_entries[old, OFFSET]
         length = old_entries[old, LENGTH]
         for p in range(length):
@@ -708,6 +706,7 @@ def keep_used(
         entries[count, LENGTH] = length
         entries[count, REF] = old_entries[old, REF]
         entries[count, NEXT] = min(count + 1, len(entries) - 1)
+        used[count] = 0
         publish(slots, count, hash_bytes(arena, filled, filled + length, seed))
         count += 1
         filled += length

@@ -15,6 +15,7 @@ from promlike.remote_write.decode_v2 import DecoderV2
 from promlike.remote_write.decoder import Decoder
 from promlike.remote_write.decompress import MAX_DECODED_BYTES
 from promlike.remote_write.scan import DecodedWrite
+from promlike.remote_write.series_table import SeriesTable
 from promlike.storage.access import AppendResult, SampleSink
 
 log = getLogger(__name__)
@@ -90,6 +91,11 @@ class RemoteWriteReceiver:
         """Series that are known without a look at their labels; those that both versions send count twice."""
         return sum(decoder.table.count for decoder in self._decoders.values())
 
+    @property
+    def tables(self) -> list[SeriesTable]:
+        """What is known of series, by version; for 2.0 of symbols, too."""
+        return [table for decoder in self._decoders.values() for table in decoder.tables]
+
     async def write(self, body: bytes, *, content_type: str = "", content_encoding: str = "") -> WriteOutcome:
         """Decode and store one body; returns when its samples are durable. `content_type` and `content_encoding` as in the headers."""
         outcome = await self._write(body, content_type, content_encoding)
@@ -100,6 +106,7 @@ class RemoteWriteReceiver:
         self.counters.bytes += len(body)
         try:
             decoder = self._decoders[negotiate(content_type, content_encoding, tuple(self._decoders))]
+            await decoder.sweep()
             return await self._store(decoder, await self._decode(decoder, body))
         except UnsupportedMediaType as error:
             return WriteOutcome(status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text=str(error))

@@ -45,7 +45,7 @@ class Admitted:
 class SeriesCache:
     """Series text -> slot -> ref. `table` maps the bytes of a series to its slot, or to DROPPED."""
 
-    table: SeriesTable = field(default_factory=lambda: SeriesTable(seed=_seed(), sweep_seconds=float("inf")))
+    table: SeriesTable = field(default_factory=lambda: SeriesTable(seed=_seed()))
     _refs: Int32 = field(default_factory=lambda: np.full(FIRST_SLOTS, REFUSED, np.int32))
     _seen: Int64 = field(default_factory=lambda: np.full(FIRST_SLOTS, NEVER, np.int64))
     _touched: Int64 = field(default_factory=lambda: np.full(FIRST_SLOTS, NEVER, np.int64))

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from promlike.remote_write.decode_v1 import DecoderV1
+from promlike.remote_write.receiver import RemoteWriteReceiver
+from promlike.remote_write.series_table import SPARE_ENTRIES
 from tests.remote_write import wire
 from tests.remote_write.sink import ListSink
 
@@ -49,13 +51,69 @@ def test_a_sweep_forgets_what_stayed_away() -> None:
     assert len(sink.refs) == 3000
 
 
-def test_new_series_start_a_sweep_when_it_is_due() -> None:
+async def test_requests_sweep_when_it_is_due() -> None:
+    sink = ListSink()
+    receiver = RemoteWriteReceiver(sink)
+    table = receiver.tables[0]
+    table.sweep_seconds = 0.0
+    for first in (0, 10, 20, 30):
+        await receiver.write(body(first, 10))
+    assert table.count == 20
+
+
+async def test_a_crowded_table_is_swept_sooner() -> None:
+    """However many series come and go, but not before senders had time to repeat theirs."""
+    sink = ListSink()
+    receiver = RemoteWriteReceiver(sink)
+    table = receiver.tables[0]
+    table.least_sweep_seconds = 0.0
+    stay, come = body(0, 5000), iter(range(5000, 10**9, 2000))
+    counts = []
+    for _ in range(50):
+        await receiver.write(stay)
+        await receiver.write(body(next(come), 2000))
+        counts.append(table.count)
+    assert len(sink.refs) == 105_000
+    assert max(counts) < 5000 * 5 // 3 + 4 * SPARE_ENTRIES
+    table.least_sweep_seconds = 3600.0
+    for _ in range(10):
+        await receiver.write(stay)
+        await receiver.write(body(next(come), 2000))
+    assert table.count >= 20_000 + counts[-1]
+    sink.series_ref = None  # type: ignore[assignment,method-assign]  # those that never went are known
+    await receiver.write(stay)
+
+
+def test_what_comes_during_a_sweep_is_kept() -> None:
     sink = ListSink()
     decoder = DecoderV1(sink.series_ref)
-    decoder.table.sweep_seconds = 0.0
-    for first in (0, 10, 20, 30):
-        decoded_series(decoder, sink, body(first, 10))
-    assert decoder.table.count == 20
+    decoded_series(decoder, sink, body(0, 100))
+    decoder.table.sweep()
+    decoded_series(decoder, sink, body(50, 50))
+    sweep = decoder.table.begin_sweep()
+    assert not decoder.table.is_due
+    decoded_series(decoder, sink, body(100, 2000))
+    sweep.run()
+    decoded_series(decoder, sink, body(2100, 5000))
+    decoder.table.end_sweep(sweep)
+    assert decoder.table.count == 7050
+    asked, sink.series_ref = sink.series_ref, None  # type: ignore[assignment,method-assign]  # from here on every series must be known
+    decoded_series(decoder, sink, body(50, 7050))
+    sink.series_ref = asked  # type: ignore[method-assign]
+    assert decoded_series(decoder, sink, body(0, 100)) == list(range(100))
+
+
+def test_a_table_that_is_cleared_or_not_swept_to_the_end_stays_right() -> None:
+    sink = ListSink()
+    decoder = DecoderV1(sink.series_ref)
+    decoded_series(decoder, sink, body(0, 100))
+    decoder.table.end_sweep(decoder.table.begin_sweep())
+    assert decoder.table.count == 100
+    sweep = decoder.table.begin_sweep()
+    sweep.run()
+    decoder.table.clear()
+    decoder.table.end_sweep(sweep)
+    assert decoder.table.count == 0
 
 
 def test_a_cleared_table_asks_again() -> None:
