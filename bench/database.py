@@ -35,6 +35,7 @@ from bench.ingest import send_all
 from bench.postgres import Postgres, postgres
 from bench.servers import Server, start
 from promlike.storage.timescale.copy import SAMPLE, copy_out
+from promlike.storage.timescale.values import value_of
 
 SCHEMA = "promlike_bench"
 STEP_MS = STEP_SECONDS * 1000
@@ -166,7 +167,7 @@ async def _compare(url: str, fleet: Fleet) -> None:
         ids = sorted(at)
         for low in range(0, len(ids), IDS_AT_ONCE):
             part = ids[low : low + IDS_AT_ONCE]
-            query = f"SELECT ts, series_id, value FROM {SCHEMA}.samples WHERE series_id BETWEEN {part[0]} AND {part[-1]}"
+            query = f"SELECT ts, series_id, {value_of()} FROM {SCHEMA}.samples WHERE series_id BETWEEN {part[0]} AND {part[-1]}"
             ts_ms, series_id, values = await copy_out(connection, SAMPLE, query)
             order = np.lexsort((ts_ms, series_id))
             found += len(order)

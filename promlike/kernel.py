@@ -41,6 +41,7 @@ KERNEL_MODULES: tuple[str, ...] = (
     "promlike.promql.cached.points",
     "promlike.storage.timescale.packed_copy",
     "promlike.storage.timescale.series_rows",
+    "promlike.storage.timescale.values",
     "promlike.promql.kernels.aggregate",
     "promlike.promql.kernels.counter",
     "promlike.promql.kernels.dates",

@@ -21,6 +21,7 @@ from promlike.storage.timescale.version3 import views_for_people
 from promlike.storage.timescale.version4 import functions_for_people
 from promlike.storage.timescale.version7 import rollup_tiers
 from promlike.storage.timescale.version11 import packed_tiers
+from promlike.storage.timescale.version12 import decimal_values
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=9, name="days whose samples were put together", statements=lambda timescale: compact.COLUMN),
     Migration(version=10, name="what flushes changed", statements=lambda timescale: flushes.TABLES),
     Migration(version=11, name="packed rollup tiers", statements=packed_tiers, convert=pack_old_rows),
+    Migration(version=12, name="values as decimal fractions", statements=decimal_values),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

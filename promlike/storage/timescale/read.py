@@ -10,6 +10,7 @@ from promlike.storage.arrange import arrange, rows_of
 from promlike.storage.store import StoreStats
 from promlike.storage.timescale.copy import SAMPLE, copy_bytes, decode_columns
 from promlike.storage.timescale.times import to_ms, to_time
+from promlike.storage.timescale.values import value_of
 
 DENSE = 4
 """When the asked ids span at most so many times their number, all series of the span are read and the others left out here."""
@@ -18,7 +19,7 @@ DENSE = 4
 async def read_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int) -> SampleBlock:
     """Samples of `ids int32[S]`, S > 0, some of which may be NO_ID; see `Store.read`."""
     # Binary COPY hands over rows as one stream of bytes, so no Python object is made for a row.
-    query = f"SELECT ts, series_id, value FROM samples WHERE {wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
+    query = f"SELECT ts, series_id, {value_of()} FROM samples WHERE {wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
     streams = [await copy_bytes(connection, query, to_time(start_ms), to_time(end_ms))]
     return await asyncio.to_thread(_block, ids, streams)
 

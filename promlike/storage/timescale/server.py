@@ -25,7 +25,7 @@ async def server_features(connection: Any, *, timescale: bool) -> ServerFeatures
     if not timescale:
         log.warning(
             "the database has no TimescaleDB: samples are kept in daily partitions of plain tables,"
-            " uncompressed (about 90 bytes a sample instead of 3)"
+            " uncompressed (about 90 bytes a sample instead of 2)"
         )
         return ServerFeatures(timescale=False, direct_compress=False)
     version = str(await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))

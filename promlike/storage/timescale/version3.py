@@ -16,17 +16,22 @@ TABLES = (
 """`metric_view`: the view of each metric. `metric_view_change`: what flushes and retention changed since views were brought up to date;
 labels that a view is to show, or NULL when the metric may have no series any more."""
 
-LABELLED_SAMPLES = f"""
-CREATE OR REPLACE VIEW labelled_samples AS
-SELECT newest.ts AS time, series.metric, series.labels, newest.value, series.id AS series_id
-FROM series CROSS JOIN LATERAL (
-    SELECT DISTINCT ON (ts) ts, value FROM samples
-    WHERE samples.series_id = series.id AND (value <> 'NaN' OR float8send(value) <> {STALE})
-    ORDER BY ts
-) AS newest
-"""
+NO_MARKER = f"(value <> 'NaN' OR float8send(value) <> {STALE})"
+
+
+def labelled_samples(value: str, no_marker: str) -> str:
+    """The view; what the value of a row of `samples` is, and the condition that it is no stale marker."""
+    return f"""
+    CREATE OR REPLACE VIEW labelled_samples AS
+    SELECT newest.ts AS time, series.metric, series.labels, newest.value, series.id AS series_id
+    FROM series CROSS JOIN LATERAL (
+        SELECT DISTINCT ON (ts) ts, {value} AS value FROM samples
+        WHERE samples.series_id = series.id AND {no_marker}
+        ORDER BY ts
+    ) AS newest
+    """
 
 
 def views_for_people(timescale: bool) -> Sequence[str]:
     """The same on TimescaleDB and without it."""
-    return (*TABLES, LABELLED_SAMPLES)
+    return (*TABLES, labelled_samples("value", NO_MARKER))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from promlike.storage.metric_views import BUCKET_ORIGIN, LOOK_BEHIND
-from promlike.storage.timescale.version3 import STALE
+from promlike.storage.timescale.version3 import NO_MARKER, STALE
 
 SAMPLES_OF_SERIES = f"""
-    SELECT DISTINCT ON (ts) ts, value FROM samples
-    WHERE samples.series_id = series.id AND (value <> 'NaN' OR float8send(value) <> {STALE})
+    SELECT DISTINCT ON (ts) ts, {{value}} AS value FROM samples
+    WHERE samples.series_id = series.id AND {{no_marker}}
         AND ts >= start_time - INTERVAL '{LOOK_BEHIND}' AND ts < end_time
     ORDER BY ts
 """
@@ -18,8 +18,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN date_bin(step, "time", TIMESTAMPTZ '{BUCKET_ORIGIN}')
 """
 
-METRIC_INCREASE = f"""
-CREATE FUNCTION metric_increase(
+METRIC_INCREASE = """
+CREATE OR REPLACE FUNCTION metric_increase(
     metric_name text, step interval, start_time timestamptz, end_time timestamptz DEFAULT now(), matching jsonb DEFAULT '{{}}'
 ) RETURNS TABLE ("time" timestamptz, series_id int, labels jsonb, increase float8)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1000
@@ -30,7 +30,7 @@ BEGIN ATOMIC
                sum(CASE WHEN pair.value >= pair.previous THEN pair.value - pair.previous ELSE pair.value END) AS increase
         FROM (
             SELECT sample.ts, sample.value, lag(sample.value) OVER (ORDER BY sample.ts) AS previous
-            FROM ({SAMPLES_OF_SERIES}) AS sample
+            FROM ({samples}) AS sample
         ) AS pair
         WHERE pair.ts >= start_time AND pair.previous IS NOT NULL
         GROUP BY 1
@@ -54,14 +54,14 @@ END
 """
 
 METRIC_LAST = f"""
-CREATE FUNCTION metric_last(
-    metric_name text, at_time timestamptz DEFAULT now(), lookback interval DEFAULT '15 minutes', matching jsonb DEFAULT '{{}}'
+CREATE OR REPLACE FUNCTION metric_last(
+    metric_name text, at_time timestamptz DEFAULT now(), lookback interval DEFAULT '15 minutes', matching jsonb DEFAULT '{{{{}}}}'
 ) RETURNS TABLE ("time" timestamptz, series_id int, labels jsonb, value float8)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1000
 BEGIN ATOMIC
     SELECT newest.ts, series.id, series.labels, newest.value
     FROM series CROSS JOIN LATERAL (
-        SELECT ts, samples.value FROM samples
+        SELECT ts, {{value}} AS value FROM samples
         WHERE samples.series_id = series.id AND ts > at_time - lookback AND ts <= at_time
         ORDER BY ts DESC LIMIT 1
     ) AS newest
@@ -71,6 +71,16 @@ END
 """
 
 
+def metric_increase(value: str, no_marker: str) -> str:
+    """The function; what the value of a row of `samples` is, and the condition that it is no stale marker."""
+    return METRIC_INCREASE.format(samples=SAMPLES_OF_SERIES.format(value=value, no_marker=no_marker))
+
+
+def metric_last(value: str) -> str:
+    """The function; what the value of a row of `samples` is."""
+    return METRIC_LAST.format(value=value)
+
+
 def functions_for_people(timescale: bool) -> Sequence[str]:
     """The same on TimescaleDB and without it."""
-    return (BUCKET, METRIC_INCREASE, METRIC_RATE, METRIC_LAST)
+    return (BUCKET, metric_increase("value", NO_MARKER), METRIC_RATE, metric_last("value"))

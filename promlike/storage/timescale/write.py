@@ -12,18 +12,17 @@ from promlike.errors import StorageError
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
 from promlike.model.flushes import StoredChange
 from promlike.storage.store import SampleChunk
-from promlike.storage.timescale.copy import SAMPLE, copy_in, copy_out, encode_columns, stream_of
+from promlike.storage.timescale.copy import copy_out
 from promlike.storage.timescale.days import add_samples, count_days, take_samples
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.partitions import make_partitions
 from promlike.storage.timescale.server import ServerFeatures
 from promlike.storage.timescale.text import original
 from promlike.storage.timescale.times import to_time
+from promlike.storage.timescale.values import Rows, copy_samples, encode_samples, value_of
 
 SORTED_AT_ONCE = 1_000_000
 """Rows of one COPY that stay together: more than a chunk has."""
-
-COLUMNS = ("ts", "series_id", "value")
 
 Times = tuple[Int32, Int64, Int64]
 """Refs of series, and the first and last time that was written of each."""
@@ -36,11 +35,11 @@ WHERE writer <> $1 AND max_time IS NOT NULL AND series_id IN (SELECT series_id F
 GROUP BY series_id ORDER BY series_id
 """
 
-REPLACE = """
+REPLACE = f"""
 WITH gone AS (
     DELETE FROM samples USING late
-    WHERE samples.series_id = late.series_id AND samples.ts = late.ts AND samples.ts BETWEEN '{first}' AND '{last}'
-    RETURNING samples.series_id, samples.ts, float8send(samples.value) <> float8send(late.value) AS differs
+    WHERE samples.series_id = late.series_id AND samples.ts = late.ts AND samples.ts BETWEEN '{{first}}' AND '{{last}}'
+    RETURNING samples.series_id, samples.ts, float8send({value_of("samples")}) <> float8send({value_of("late")}) AS differs
 )
 SELECT metric, count(*) AS samples,
     round(extract(epoch FROM min(ts) FILTER (WHERE differs)) * 1000)::bigint AS first_ms,
@@ -52,11 +51,11 @@ FROM gone JOIN series ON id = series_id GROUP BY metric
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Portion:
-    """Rows of a COPY, as its stream, with their times and what their series got; beside them the samples that others have overtaken."""
+    """Rows, with their times and what their series got; beside them the samples that others have overtaken."""
 
     ts_ms: Int64
     days: Counter[int]
-    stream: bytes
+    rows: list[Rows]
     times: Times
     overtaken: Late
 
@@ -99,10 +98,10 @@ async def write_chunks(
         await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy_client_sorted = on")
         await connection.execute(f"SET LOCAL timescaledb.direct_compress_copy_tuple_sort_limit = {SORTED_AT_ONCE}")
     times, overtaken = [], []
-    while (portion := await asyncio.to_thread(_next_portion, ids, others, chunks)) is not None:
+    while (portion := await asyncio.to_thread(_next_portion, ids, others, chunks, features.timescale)) is not None:
         if not features.timescale:
             await make_partitions(connection, "samples", portion.ts_ms)
-        await connection.copy_to_table("samples", columns=COLUMNS, source=stream_of(portion.stream), format="binary")
+        await copy_samples(connection, "samples", portion.rows)
         await add_samples(connection, portion.days)
         times.append(portion.times)
         overtaken.append(portion.overtaken)
@@ -132,22 +131,23 @@ async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, 
     else:
         await make_partitions(connection, "samples", ts_ms)
     given = known_ids(ids, refs)
-    await connection.execute("CREATE TEMP TABLE late (ts timestamptz, series_id int, value float8) ON COMMIT DROP")
-    await copy_in(connection, "late", dict(zip(COLUMNS, SAMPLE, strict=True)), ts_ms, given, values)
+    starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
+    offsets = np.append(starts, len(refs))
+    rows = await asyncio.to_thread(encode_samples, given, ts_ms, values, offsets, decimals=features.timescale)
+    await connection.execute("CREATE TEMP TABLE late (LIKE samples) ON COMMIT DROP")
+    await copy_samples(connection, "late", rows)
     span = to_time(int(ts_ms.min())), to_time(int(ts_ms.max()))
     # The constant bounds let TimescaleDB leave out chunks; the join alone would decompress candidates in all of them.
     replaced = await connection.fetch(REPLACE.format(first=span[0].isoformat(), last=span[1].isoformat()))
-    await connection.execute("INSERT INTO samples (ts, series_id, value) SELECT ts, series_id, value FROM late")
+    await connection.execute("INSERT INTO samples SELECT * FROM late")
     await add_samples(connection, count_days(ts_ms))
     await take_samples(connection, int(ts_ms.min()), int(ts_ms.max()), sum(row["samples"] for row in replaced))
-    starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
-    ends = np.append(starts[1:], len(refs)) - 1
     changed = [
         StoredChange(metric=original(row["metric"]), start_ms=row["first_ms"] - 1, end_ms=row["last_ms"])
         for row in replaced
         if row["first_ms"] is not None
     ]
-    return [(refs[starts], ts_ms[starts], ts_ms[ends])], changed
+    return [(refs[starts], ts_ms[starts], ts_ms[offsets[1:] - 1])], changed
 
 
 def known_ids(ids: SeriesIds, refs: Int32) -> Int32:
@@ -158,7 +158,7 @@ def known_ids(ids: SeriesIds, refs: Int32) -> Int32:
     return found
 
 
-def _next_portion(ids: SeriesIds, others: LastOfOthers, chunks: Iterator[SampleChunk]) -> _Portion | None:
+def _next_portion(ids: SeriesIds, others: LastOfOthers, chunks: Iterator[SampleChunk], decimals: bool) -> _Portion | None:
     chunk = next(chunks, None)
     if chunk is None:
         return None
@@ -166,13 +166,14 @@ def _next_portion(ids: SeriesIds, others: LastOfOthers, chunks: Iterator[SampleC
     counts = np.diff(samples.offsets)
     some = np.flatnonzero(counts)
     times = refs[some], samples.ts_ms[samples.offsets[some]], samples.ts_ms[samples.offsets[some + 1] - 1]
-    row_ids, ts_ms, values = np.repeat(given, counts), samples.ts_ms, samples.values
+    row_ids, ts_ms, values, offsets = np.repeat(given, counts), samples.ts_ms, samples.values, samples.offsets
     late = ts_ms <= np.repeat(others.of(given), counts)
     overtaken = np.repeat(refs, counts)[late], ts_ms[late], values[late]
     if late.any():
         row_ids, ts_ms, values = row_ids[~late], ts_ms[~late], values[~late]
-    stream = encode_columns(SAMPLE, ts_ms, row_ids, values)
-    return _Portion(ts_ms=ts_ms, days=count_days(ts_ms), stream=stream, times=times, overtaken=overtaken)
+        offsets = np.append(0, np.cumsum(~late))[offsets]
+    rows = encode_samples(row_ids, ts_ms, values, offsets, decimals=decimals)
+    return _Portion(ts_ms=ts_ms, days=count_days(ts_ms), rows=rows, times=times, overtaken=overtaken)
 
 
 def _by_id(refs: Int32, given: Int32, samples: SampleBlock) -> tuple[Int32, Int32, SampleBlock]:
