@@ -145,6 +145,10 @@ class Flusher:
         self._counters.wal_segments_dropped += await self._wal.drop_before(attempt.position.segment)
         await asyncio.to_thread(release_freed)
 
+    def has_stored_all(self) -> bool:
+        """Is everything stored that came until now? While the flusher pauses."""
+        return self._unknown is None and self._wal.applied == self.stored
+
     async def drop_stored_wal(self) -> None:
         """Delete the whole log when the store has everything in it; only when nothing is written any more."""
         stored = self.stored

@@ -34,8 +34,8 @@ PORTION_SAMPLES = 2_000_000
 FIRST_SERIES = 256
 """Series of the first portion, before it is known how many samples they have."""
 MOST_MARKS = 4096
-MARKED_DAYS = 64
-"""So many days of single series are rolled up again in one portion."""
+MARKED_HOURS = 1500
+"""So many hours of single series are rolled up again in one portion."""
 GRACE_MS = 300_000
 """Time that samples have to arrive before their bucket is rolled up for the first time."""
 INTERVAL_S = 60.0
@@ -95,6 +95,7 @@ class Roller:
         async with self._store.alone("roll up") as alone:
             async with self._flusher.paused():
                 await self._follower.catch_up()
+                await self._store.note_presence(has_stored_all=self._flusher.has_stored_all())
                 await self.load()
             if alone:
                 await self._in_portions(self._advance)
@@ -171,7 +172,7 @@ class Roller:
     async def _correct(self) -> bool:
         """Roll up again what marks name; whether there may be more."""
         foreign = await self._look_around()
-        marks = within_budget(await self._store.load_marks(MOST_MARKS), MARKED_DAYS)
+        marks = within_budget(await self._store.load_marks(MOST_MARKS), MARKED_HOURS)
         watermark = self._progress.watermark
         if not len(marks) or watermark is None:
             self._settle()

@@ -230,6 +230,12 @@ class Store(Protocol):
         """
         ...
 
+    async def note_presence(self, *, has_stored_all: bool) -> None:
+        """Tell others that write into this store that this process is there, and, maybe, that it has nothing which is not stored: they
+        need not wait for it with the rollups. Not while anything is written.
+        """
+        ...
+
     async def load_tier_state(self) -> TierState:
         """How far the rollup tiers reach."""
         ...

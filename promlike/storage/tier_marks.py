@@ -6,7 +6,8 @@ from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.storage.head_snapshot import LateSamples
 from promlike.storage.tiers import Marks, Watermark
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 class MarkCollector:
@@ -42,10 +43,10 @@ class MarkCollector:
         return self.told
 
 
-def within_budget(marks: Marks, most_days: int) -> Marks:
-    """The first of the marks that together span about so many days, at least one of them."""
-    days = np.cumsum((marks.end_ms - marks.start_ms) // DAY_MS + 1)
-    return marks.take(slice(0, max(int(np.searchsorted(days, most_days, side="right")), 1)))
+def within_budget(marks: Marks, most_hours: int) -> Marks:
+    """The first of the marks that together touch about so many hours, at least one of them."""
+    hours = np.cumsum(-(-marks.end_ms // HOUR_MS) - marks.start_ms // HOUR_MS)
+    return marks.take(slice(0, max(int(np.searchsorted(hours, most_hours, side="right")), 1)))
 
 
 def by_day(marks: Marks, resolution_ms: int) -> list[Marks]:

@@ -20,6 +20,7 @@ from promlike.promql.result import Matrix
 from promlike.storage import follow
 from promlike.storage.options import HOUR_MS
 from promlike.storage.packed_tier import pack_into_tier
+from promlike.storage.roller import GRACE_MS
 from promlike.storage.storage import Storage, StorageOptions
 from promlike.storage.tiers import TierBatch, Watermark
 from promlike.storage.timescale.store import TimescaleStore
@@ -325,22 +326,50 @@ async def test_a_portion_is_made_again_when_another_stores_something_meanwhile(p
 
 async def test_the_end_of_an_hour_waits_for_those_who_have_not_stored_it_yet(database: str, tmp_path: Path) -> None:
     now_ms = wall_clock_ms()
+    hour_ago_ms = now_ms - HOUR_MS
     benches = [await open_bench(database, tmp_path / name, now_ms=now_ms) for name in ("first", "second")]
     for number, bench in enumerate(benches):
         await bench.append([("a", now_ms - 5 * HOUR_MS + number, 1.0), ("a", now_ms - number - 1, 1.0)])
         await bench.storage.flush()
+    first, second = benches
     connection = await asyncpg.connect(database)
-    await connection.execute("UPDATE promlike.writers SET last_seen_at = now() - INTERVAL '50 minutes' WHERE number = 1")
-    await benches[1].storage.roll_up()
-    reached = benches[1].storage._tiers.watermark
-    assert reached is not None
-    assert abs(reached.upto_ms - floor_ms(now_ms - 55 * 60_000, HOUR_MS)) in (0, HOUR_MS)
-    assert reached.upto_ms <= now_ms - 55 * 60_000 + 10_000
-    await connection.execute("UPDATE promlike.writers SET last_seen_at = now() - INTERVAL '2 hours' WHERE number = 1")
-    await benches[1].storage.roll_up()
-    reached = benches[1].storage._tiers.watermark
-    assert reached is not None
-    assert reached.upto_ms == floor_ms(now_ms - 300_000, HOUR_MS)
+
+    async def reached_ms() -> int:
+        await second.storage.roll_up()
+        reached = second.storage._tiers.watermark
+        assert reached is not None
+        return reached.upto_ms
+
+    # The first one has something that it has not stored for an hour.
+    await first.append([("b", now_ms - 1, 1.0)])
+    await connection.execute("UPDATE promlike.writers SET stored_until = now() - INTERVAL '1 hour' WHERE number = 1")
+    await first.storage._store.note_presence(has_stored_all=first.storage._flusher.has_stored_all())
+    assert hour_ago_ms - GRACE_MS - HOUR_MS < await reached_ms() <= hour_ago_ms - GRACE_MS + 10_000
+    # Nor when it stores is known any more once it is not there.
+    await connection.execute("UPDATE promlike.writers SET last_seen_at = now() - INTERVAL '6 minutes' WHERE number = 1")
+    assert await reached_ms() == floor_ms(now_ms - GRACE_MS, HOUR_MS)
     await connection.close()
     for bench in benches:
+        await bench.storage.close()
+
+
+async def test_nobody_waits_for_a_daemon_that_gets_no_samples(database: str, tmp_path: Path) -> None:
+    now_ms = wall_clock_ms()
+    busy, idle = [await open_bench(database, tmp_path / name, now_ms=now_ms) for name in ("busy", "idle")]
+    for bench in (busy, idle):
+        await bench.append([("a", now_ms - 5 * HOUR_MS, 1.0)])
+        await bench.storage.flush()
+    await busy.append([("a", now_ms - 1, 1.0)])
+    await busy.storage.flush()
+    connection = await asyncpg.connect(database)
+    await connection.execute(
+        "UPDATE promlike.writers SET stored_until = now() - INTERVAL '3 hours', last_seen_at = now() - INTERVAL '4 minutes'"
+    )
+    await idle.storage.roll_up()  # as it does every minute
+    await busy.storage.roll_up()
+    reached = busy.storage._tiers.watermark
+    assert reached is not None
+    assert reached.upto_ms == floor_ms(now_ms - GRACE_MS, HOUR_MS)
+    await connection.close()
+    for bench in (busy, idle):
         await bench.storage.close()

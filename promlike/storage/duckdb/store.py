@@ -147,6 +147,9 @@ class DuckDBStore:
 
         self._flush = await self._change("delete samples", change)
 
+    async def note_presence(self, *, has_stored_all: bool) -> None:
+        """Nothing: there are no others."""
+
     async def load_tier_state(self) -> TierState:
         return await self._read("load the state of its rollups", tiers.load_tier_state)
 

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
 from promlike.errors import StorageError
-from promlike.storage.timescale import compact, days, flushes, views
+from promlike.storage.timescale import compact, days, flushes, views, writers
 from promlike.storage.timescale.connection import quote_name
 from promlike.storage.timescale.convert import pack_old_rows
 from promlike.storage.timescale.exemplars import exemplar_tables
@@ -69,6 +69,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=10, name="what flushes changed", statements=lambda timescale: flushes.TABLES),
     Migration(version=11, name="packed rollup tiers", statements=packed_tiers, convert=pack_old_rows),
     Migration(version=12, name="values as decimal fractions", statements=decimal_values),
+    Migration(version=13, name="until when each writer has stored what came", statements=lambda timescale: writers.STORED_UNTIL),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

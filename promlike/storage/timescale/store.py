@@ -195,6 +195,10 @@ class TimescaleStore:
             await flushes.note_flush(connection, self._writer, flush, gone, disputed=gone)
         self._committed(flush)
 
+    async def note_presence(self, *, has_stored_all: bool) -> None:
+        async with self._database.connection("tell others that this daemon is there") as connection:
+            await writers.note_presence(connection, self._writer, has_stored_all=has_stored_all)
+
     async def load_tier_state(self) -> TierState:
         async with self._database.connection("load the state of rollups") as connection:
             return await tiers.load_tier_state(connection, self._writer)

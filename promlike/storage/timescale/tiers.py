@@ -30,9 +30,10 @@ from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.packed_copy import FIXED, decode_packed, encode_packing
 from promlike.storage.timescale.read import wanted
 from promlike.storage.timescale.server import ServerFeatures
-from promlike.storage.timescale.times import to_ms, to_time
+from promlike.storage.timescale.times import to_time
 from promlike.storage.timescale.version7 import PARTITION_DAYS
 from promlike.storage.timescale.write import known_ids
+from promlike.storage.timescale.writers import others_stored_ms
 
 PARALLEL_ROWS = 50_000
 """From so many rows on, an answer is read over two connections."""
@@ -40,11 +41,6 @@ PARALLEL_ROWS = 50_000
 MARK = {"series_id": "int4", "start_ms": "int8", "end_ms": "int8"}
 
 LOAD_STATE = "SELECT writer, upto_ms, next_ms, next_ref FROM rollup_progress"
-OTHERS = """
-SELECT min(last_seen_at) FROM writers
-WHERE number <> $1 AND segment IS NOT NULL AND last_seen_at > now() - INTERVAL '1 hour'
-"""
-"""A writer that was not seen for so long is not waited for: what it stores when it comes back is late, and rolled up again."""
 LOAD_MARKS = "SELECT series_id, start_ms, end_ms FROM rollup_marks JOIN series ON id = series_id ORDER BY start_ms, series_id LIMIT {limit}"
 PUT_STATE = """
 INSERT INTO rollup_progress (writer, upto_ms, next_ms, next_ref) VALUES ($1, $2, $3, $4)
@@ -59,7 +55,7 @@ async def load_tier_state(connection: Any, writer: int) -> TierState:
     watermark = None
     if row is not None:
         watermark = Watermark(upto_ms=row["upto_ms"], next_ms=row["next_ms"], next_ref=row["next_ref"] if row["writer"] == writer else 0)
-    return TierState(watermark=watermark, others_ms=to_ms(await connection.fetchval(OTHERS, writer)))
+    return TierState(watermark=watermark, others_ms=await others_stored_ms(connection, writer))
 
 
 async def load_reached(connection: Any, writer: int) -> Watermark | None:

@@ -4,8 +4,20 @@ from typing import Any
 from uuid import UUID
 
 from promlike.storage.store import WalPosition
-from promlike.storage.timescale.times import to_time
+from promlike.storage.timescale.times import to_ms, to_time
 from promlike.storage.timescale.version2 import NOBODY
+
+STORED_UNTIL = (
+    "ALTER TABLE writers ADD COLUMN stored_until timestamptz",
+    "UPDATE writers SET stored_until = last_seen_at WHERE segment IS NOT NULL",
+)
+"""What version 13 of the schema adds: by the database's clock, until when what came to a writer is stored. `last_seen_at` tells when it was
+there."""
+
+ABSENT = "5 minutes"
+"""A writer that was not seen for so long is not waited for: what it stores when it comes back is late, and rolled up again."""
+OTHERS_STORED = f"SELECT min(stored_until) FROM writers WHERE number <> $1 AND last_seen_at > now() - INTERVAL '{ABSENT}'"
+PRESENT = "UPDATE writers SET last_seen_at = now(), stored_until = CASE WHEN $2 THEN now() ELSE stored_until END WHERE number = $1"
 
 DROP_UNUSED = "DELETE FROM series WHERE NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
 
@@ -67,8 +79,18 @@ async def load_position(connection: Any, writer: int) -> WalPosition | None:
 
 async def write_position(connection: Any, writer: int, position: WalPosition) -> None:
     """Inside the transaction of a flush."""
-    query = "UPDATE writers SET segment = $2, byte_offset = $3, last_seen_at = now() WHERE number = $1"
+    query = "UPDATE writers SET segment = $2, byte_offset = $3, last_seen_at = now(), stored_until = now() WHERE number = $1"
     await connection.execute(query, writer, position.segment, position.offset)
+
+
+async def note_presence(connection: Any, writer: int, *, has_stored_all: bool) -> None:
+    """See `Store.note_presence`."""
+    await connection.execute(PRESENT, writer, has_stored_all)
+
+
+async def others_stored_ms(connection: Any, writer: int) -> int | None:
+    """By the database's clock, until when what came to other writers that are there is stored; None without any."""
+    return to_ms(await connection.fetchval(OTHERS_STORED, writer))
 
 
 async def forget_absent_writers(connection: Any, writer: int, cutoff_ms: int) -> None:
