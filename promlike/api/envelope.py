@@ -10,6 +10,7 @@ from aiohttp.payload import Payload
 from isal import isal_zlib
 
 from promlike.api.json_text import to_json
+from promlike.model.trace import OFF, Trace
 from promlike.promql.budget import Lease
 
 GZIP_FROM = 1024
@@ -26,12 +27,16 @@ _LEVEL = 1  # three times as fast as zlib's level 1 at the same size, measured o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an endpoint returns: `data` as encoded JSON in parts, and annotations; `lease` counts its memory until it is sent."""
+    """What an endpoint returns: `data` as encoded JSON in parts, and annotations; `lease` counts its memory until it is sent.
+
+    `trace`, once it is on, goes with them, with the time up to where the answer is sent.
+    """
 
     data: Sequence[bytes]
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()
     lease: Lease | None = None
+    trace: Trace = OFF
 
 
 NOTHING = Answer(data=())
@@ -76,6 +81,8 @@ async def respond(request: web.Request, result: Answer) -> web.Response:
         parts += [b',"warnings":', to_json(result.warnings)]
     if result.infos:
         parts += [b',"infos":', to_json(result.infos)]
+    if result.trace.is_on:
+        parts += [b',"trace":', to_json(result.trace.tree())]
     parts.append(b"}")
     return await send(request, 200, parts, lease=result.lease)
 

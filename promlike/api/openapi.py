@@ -12,8 +12,8 @@ from promlike import __version__
 from promlike.api.context import Api
 from promlike.api.envelope import send
 from promlike.api.errors import InvalidParameter
-from promlike.api.openapi_parts import EVENTS, JSON, NDJSON, Operation, Parameter
-from promlike.api.openapi_schema import TEXT, TEXTS, one_of, record
+from promlike.api.openapi_parts import EVENTS, JSON, NDJSON, TRACE, Operation, Parameter
+from promlike.api.openapi_schema import NUMBER, TEXT, TEXTS, Schema, list_of, one_of, record
 from promlike.api.openapi_table import OPERATIONS, TAGS
 from promlike.api.params import Params
 from promlike.model.labels import quote
@@ -58,11 +58,13 @@ def document(version: str, prefix: str) -> Document:
         "servers": [{"url": quote_url(prefix) or "/"}],
         "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
         "paths": paths,
-        "components": {"schemas": {"Error": _ERROR}, "responses": {"Error": _ERROR_RESPONSE}},
+        "components": {"schemas": {"Error": _ERROR, "Trace": _TRACE}, "responses": {"Error": _ERROR_RESPONSE}},
     }
 
 
 _ERROR = record(status=one_of("error"), errorType=TEXT, error=TEXT)
+_TRACE_REF = {"$ref": "#/components/schemas/Trace"}
+_TRACE = record({"children": list_of(_TRACE_REF)}, duration_msec=NUMBER, message=TEXT)
 _ERROR_RESPONSE = {
     "description": "400 bad_data, 404 not_found, 422 execution, 503 timeout, canceled or unavailable, 500 internal.",
     "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -132,4 +134,5 @@ def _content(operation: Operation) -> Document:
         return {"itemSchema": event}
     if operation.data is None or operation.answers != JSON:
         return {"schema": TEXT}
-    return {"schema": record({"warnings": TEXTS, "infos": TEXTS}, status=one_of("success"), data=operation.data)}
+    traced: dict[str, Schema] = {"trace": _TRACE_REF} if TRACE in operation.parameters else {}
+    return {"schema": record({"warnings": TEXTS, "infos": TEXTS} | traced, status=one_of("success"), data=operation.data)}

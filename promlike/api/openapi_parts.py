@@ -71,6 +71,7 @@ FORCED = (
     many("extra_filters", "The same."),
     many("extra_label", "`name=value`: a label that all series of the answer have to have."),
 )
+TRACE = param("trace", "Say in `trace` what was done for the answer, and how long each step took.", BOOLEAN)
 OF_QUERIES = (
     *FORCED,
     param("timeout", "Longest evaluation, if that is shorter than the server's.", DURATION),
@@ -78,6 +79,7 @@ OF_QUERIES = (
     param("lookback_delta", "How far back an instant vector looks, in place of the server's default.", DURATION),
     param("stats", "Anything for statistics of the query, `all` for those of each step, too."),
     param("max_source_resolution", "Which samples to read: raw, 5m, 1h or auto."),
+    TRACE,
 )
 OF_LABELS = (MATCH, START, END, LIMIT, *FORCED)
 OF_SEARCH = (

@@ -9,6 +9,7 @@ import orjson
 from promlike.api.encode import encode_value
 from promlike.api.envelope import Answer, truncated
 from promlike.model.blocks import SampleBlock
+from promlike.model.trace import Trace
 from promlike.promql.engine import Engine
 from promlike.promql.result import Matrix, QueryResult, QueryStats, Value, Vector
 
@@ -19,11 +20,13 @@ INLINE_BELOW = 256
 """Values with fewer samples are encoded on the event loop, in less time than a switch to a thread takes."""
 
 
-async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms: Sequence[int], engine: Engine) -> Answer:
+async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms: Sequence[int], engine: Engine, trace: Trace) -> Answer:
     """`stats` is the request's parameter of that name; `times_ms` are the evaluation times."""
     value, is_cut = cut(result.value, limit)
     samples = _samples(value)
-    parts = encode_value(value) if samples < INLINE_BELOW else await engine.in_thread(partial(encode_value, value), samples)
+    with trace.child("encode") as step:
+        parts = encode_value(value) if samples < INLINE_BELOW else await engine.in_thread(partial(encode_value, value), samples)
+        step.add("samples=%d, bytes=%d", samples, sum(map(len, parts)))
     if stats:
         parts += [b',"stats":', orjson.dumps(_stats(result.stats, times_ms, per_step=stats == "all"))]
     return Answer(
@@ -31,6 +34,7 @@ async def query_answer(result: QueryResult, *, limit: int, stats: str, times_ms:
         warnings=_shown(result.warnings, "warning") + truncated(is_cut),
         infos=_shown(result.infos, "info"),
         lease=result.lease,
+        trace=trace,
     )
 
 

@@ -8,6 +8,7 @@ from promlike.api.errors import parameter
 from promlike.api.forced import forced_query
 from promlike.api.params import Params
 from promlike.api.query_answer import query_answer
+from promlike.api.traced import new_trace
 
 
 async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
@@ -18,6 +19,7 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
     resolution_ms = params.resolution_ms()
     end_ms = params.required_time_ms("end")
     use_cache = not params.boolean("nocache")
+    trace = new_trace(params, request)
     with (
         api.running(params, request, start_ms=grid.start_ms, end_ms=end_ms, step_ms=grid.step_ms) as running,
         parameter("query"),
@@ -32,6 +34,7 @@ async def query_range(api: Api, params: Params, request: web.Request) -> Answer:
             with_stats=bool(stats),
             resolution_ms=resolution_ms,
             use_cache=use_cache,
+            trace=trace,
         )
         running.stats = result.stats
-    return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist(), engine=api.engine)
+    return await query_answer(result, limit=limit, stats=stats, times_ms=grid.times_ms().tolist(), engine=api.engine, trace=trace)

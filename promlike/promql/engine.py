@@ -16,6 +16,7 @@ from promlike.errors import BadRequest, MemoryInUse, QueryTimeout, SelectionChan
 from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.model.labels import METRIC_NAME
 from promlike.model.threads import worker_pool
+from promlike.model.trace import OFF, Trace
 from promlike.promql import ast
 from promlike.promql.admission import Admission
 from promlike.promql.annotations import Annotations
@@ -33,6 +34,7 @@ from promlike.promql.result import QueryResult, QueryStats, answer_bytes
 from promlike.promql.sampling import count_samples
 from promlike.promql.shape import Shape, has_subquery
 from promlike.promql.timing import Timing
+from promlike.promql.traced import TracedExecution
 from promlike.storage.access import Immediate, Queryable, Selection, SelectRequest, SeriesBlock
 
 PARSED_AT_ONCE = 4096
@@ -63,6 +65,7 @@ class _Query:
     with_stats: bool
     requests: list[SelectRequest]
     is_nested: bool
+    trace: Trace
     parse_seconds: float
     queue_seconds: float = 0.0
     fetch_seconds: float = 0.0
@@ -115,15 +118,17 @@ class Engine:
         lookback_ms: int | None = None,
         with_stats: bool = False,
         resolution_ms: int | None = None,
+        trace: Trace = OFF,
     ) -> QueryResult:
         """Evaluate at one time. `with_stats` counts the samples each step looks at, which costs time. `resolution_ms`: see `Timing`.
+        `trace` gets a step for everything that is done.
 
         Raises ParseError, QueryError, QueryTimeout, QueryCancelled, StorageError.
         """
         grid = StepGrid(start_ms=time_ms, step_ms=1, count=1)
         window = QueryWindow(start_ms=time_ms, end_ms=time_ms, step_ms=0)
         timing = self._timing(window, lookback_ms, resolution_ms)
-        prepared = await self._prepare(query, grid, timing, deadline, with_stats, is_range=False)
+        prepared = await self._prepare(query, grid, timing, deadline, with_stats, trace, is_range=False)
         return await self._run(source, prepared)
 
     async def range(
@@ -137,6 +142,7 @@ class Engine:
         lookback_ms: int | None = None,
         with_stats: bool = False,
         resolution_ms: int | None = None,
+        trace: Trace = OFF,
     ) -> QueryResult:
         """Evaluate at every time of the grid; as `instant`, and BadRequest when the expression is a string or a range vector.
 
@@ -144,7 +150,7 @@ class Engine:
         """
         window = QueryWindow(start_ms=grid.start_ms, end_ms=grid.end_ms if end_ms is None else end_ms, step_ms=grid.step_ms)
         timing = self._timing(window, lookback_ms, resolution_ms)
-        prepared = await self._prepare(query, grid, timing, deadline, with_stats, is_range=True)
+        prepared = await self._prepare(query, grid, timing, deadline, with_stats, trace, is_range=True)
         return await self._run(source, prepared)
 
     def _timing(self, window: QueryWindow, lookback_ms: int | None, resolution_ms: int | None) -> Timing:
@@ -162,10 +168,12 @@ class Engine:
         timing: Timing,
         deadline: Deadline | None,
         with_stats: bool,
+        trace: Trace,
         *,
         is_range: bool,
     ) -> _Query:
         started = perf_counter()
+        step = trace.child("parse and plan")
         parsing = partial(parse, text, self._options.features)
         short = len(text) <= PARSED_AT_ONCE
         expr = parsing() if short else await asyncio.get_running_loop().run_in_executor(self._pool, parsing)
@@ -173,6 +181,9 @@ class Engine:
         if is_range and found in _IN_MESSAGES:
             raise BadRequest(f'invalid expression type "{_IN_MESSAGES[found]}" for range query, must be Scalar or instant Vector')
         shape = Shape(expr)
+        requests = plan_requests(expr, shape, grid, timing)
+        step.add("selections=%d", len(requests))
+        step.end()
         return _Query(
             text=text,
             expr=expr,
@@ -182,8 +193,9 @@ class Engine:
             deadline=deadline or Deadline.after(self._options.timeout_seconds),
             is_range=is_range,
             with_stats=with_stats,
-            requests=plan_requests(expr, shape, grid, timing),
+            requests=requests,
             is_nested=has_subquery(expr),
+            trace=trace,
             parse_seconds=perf_counter() - started,
         )
 
@@ -198,7 +210,9 @@ class Engine:
         except MemoryInUse as error:
             needed = error.needed
         while True:
+            waiting = query.trace.child("wait for %d bytes of memory", needed)
             async with self._heavy.memory(needed, query.deadline):
+                waiting.end()
                 try:
                     return await self._in_turn(source, query, started)
                 except MemoryInUse as error:
@@ -206,19 +220,24 @@ class Engine:
 
     async def _run_light(self, query: _Query, selection: Selection, started: float) -> QueryResult:
         fetched = perf_counter()
+        waiting = query.trace.child("wait for a turn among light queries")
         async with self._light.place(query.deadline) as place:
+            waiting.end()
             query = replace(query, fetch_seconds=fetched - started, queue_seconds=perf_counter() - fetched)
             budget = self._new_budget(query.deadline, place)
             work = partial(self._execute, query, selection, budget, Chunks(None, 1, query.deadline))
             return await self._finished(work, self._light_pool, query.deadline, place)
 
     async def _in_turn(self, source: Queryable, query: _Query, started: float) -> QueryResult:
+        waiting = query.trace.child("wait for a turn among heavy queries")
         async with self._heavy.place(query.deadline) as place:
+            waiting.end()
             query = replace(query, queue_seconds=perf_counter() - started)
             budget = self._new_budget(query.deadline, place)
             try:
                 return await self._attempt(source, query, budget, place, at_once=False)
             except SelectionChanged:
+                query.trace.add("again, because a flush took samples away that were to be read")
                 budget.clear()
                 return await self._attempt(source, query, budget, place, at_once=True)
 
@@ -251,8 +270,10 @@ class Engine:
         """What a light query needs: fetched on the spot, and evaluated without waiting for heavy ones; None for others."""
         if query.is_nested or not isinstance(source, Immediate):
             return None
-        selection = source.select_at_once(query.requests, max_samples=self._options.max_samples)
+        with query.trace.child("select") as step:
+            selection = source.select_at_once(query.requests, max_samples=self._options.max_samples, trace=step)
         if selection is None or sum(len(block.labels) for block in selection.blocks) * query.grid.count > LIGHT_CELLS:
+            query.trace.drop(step)
             return None
         return selection
 
@@ -267,14 +288,16 @@ class Engine:
         requests = [replace(request, at_once=True) for request in query.requests] if at_once else query.requests
         try:
             async with asyncio.timeout(query.deadline.at - monotonic()):
-                return await source.select(requests, max_samples=self._options.max_samples, loading=budget)
+                with query.trace.child("select") as step:
+                    return await source.select(requests, max_samples=self._options.max_samples, loading=budget, trace=step)
         except TimeoutError as error:
             raise QueryTimeout("query timed out in expression evaluation") from error
 
     def _execute(self, query: _Query, selection: Selection, budget: Budget, chunks: Chunks) -> QueryResult:
         """Evaluate, in a worker thread."""
         started = perf_counter()
-        run = self._execution(query, selection, budget, chunks)
+        step = query.trace.child("execute")
+        run = self._execution(query, selection, budget, chunks, step)
         budget.loaded()
         rows = [block.tier for block in selection.blocks if block.tier is not None]
         total = sum(block.samples.count for block in selection.blocks) + sum(part.count for part in rows)
@@ -284,6 +307,8 @@ class Engine:
         with np.errstate(all="ignore"):
             value = run.evaluate(query.expr, query.grid)
             outcome = range_outcome(run, value, query.grid) if query.is_range else instant_outcome(run, value, query.grid.start_ms)
+        step.add("peak samples=%d, peak bytes=%d", budget.peak, budget.peak_bytes)
+        step.end()
         per_step, read_per_step = count_samples(run, query.expr, query.grid) if query.with_stats else ((), ())
         stats = QueryStats(
             parse_seconds=query.parse_seconds,
@@ -307,8 +332,9 @@ class Engine:
             repeatable=run.repeatable and not any(_may_differ_by_range(block) for block in selection.blocks),
         )
 
-    def _execution(self, query: _Query, selection: Selection, budget: Budget, chunks: Chunks) -> Execution:
-        return Execution(
+    def _execution(self, query: _Query, selection: Selection, budget: Budget, chunks: Chunks, trace: Trace) -> Execution:
+        make = partial(TracedExecution, text=query.text, trace=trace) if trace.is_on else Execution
+        return make(
             dispatch=dispatch,
             shape=query.shape,
             timing=query.timing,

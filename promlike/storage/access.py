@@ -18,6 +18,7 @@ from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.model.tiers import COLUMN_TYPES, Tier, TierColumn, wanted_names
+from promlike.model.trace import OFF, Trace
 
 
 class Fit(IntEnum):
@@ -184,8 +185,10 @@ class Loading(Protocol):
 class Queryable(Protocol):
     """What a query reads from."""
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
-        """Fetch the samples of all requests together; `loading` is told before much is loaded.
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
+        """Fetch the samples of all requests together; `loading` is told before much is loaded, `trace` of what is done.
 
         Raises TooManySamples before loading when the answers together would hold more than max_samples samples.
         """
@@ -196,6 +199,6 @@ class Queryable(Protocol):
 class Immediate(Protocol):
     """A Queryable that can answer small requests on the spot."""
 
-    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection | None:
+    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int, trace: Trace = OFF) -> Selection | None:
         """The answer, had in about a millisecond; None when that cannot be."""
         ...

@@ -10,10 +10,12 @@ import numpy as np
 
 from promlike.errors import StorageUnavailable, StoreAway, TooManySamples
 from promlike.model.blocks import Bool, Int32, Int64, SampleBlock, Samples
+from promlike.model.clock import Utc
 from promlike.model.flushes import FlushNews
 from promlike.model.frame import SymbolScope
 from promlike.model.threads import worker_pool
-from promlike.model.tiers import Tier
+from promlike.model.tiers import RESOLUTION_NAMES, Tier
+from promlike.model.trace import OFF, Trace
 from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock, TierOption
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
@@ -98,41 +100,44 @@ class Querier:
     def close(self) -> None:
         self._executor.shutdown(wait=True)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         """See `Queryable.select`. All of the answer is from before a deletion, or all from after it."""
         for _ in range(MOST_ATTEMPTS):
             deletions = self._head.deletions
-            selection = await self._select(requests, max_samples, loading)
+            selection = await self._select(requests, max_samples, loading, trace)
             if deletions == self._head.deletions:
                 return selection
+            trace.add("again, because samples were deleted meanwhile")
         raise StorageUnavailable(f"samples were deleted during each of {MOST_ATTEMPTS} attempts to read some")
 
-    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection | None:
+    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int, trace: Trace = OFF) -> Selection | None:
         """See `Immediate.select_at_once`."""
-        parts = self._gather_directly(requests, max_samples)
+        parts = self._gather_directly(requests, max_samples, trace)
         if parts is None or any(len(part.stored_rows) or part.option is not None for part in parts):
             return None
         scope = SymbolScope(self._index.symbols)
         return Selection(symbols=scope, blocks=_answers(parts, scope))
 
-    async def _select(self, requests: Sequence[SelectRequest], max_samples: int, loading: Loading | None) -> Selection:
+    async def _select(self, requests: Sequence[SelectRequest], max_samples: int, loading: Loading | None, trace: Trace) -> Selection:
         deleted = self._tombstones.current
         scope = SymbolScope(self._index.symbols)
         loop = asyncio.get_running_loop()
-        direct = self._gather_directly(requests, max_samples)
+        direct = self._gather_directly(requests, max_samples, trace)
         if direct is None:
-            parts = await loop.run_in_executor(self._executor, self._gather, requests, max_samples, None, loading)
+            parts = await loop.run_in_executor(self._executor, self._gather, requests, max_samples, None, trace, loading)
         else:
             parts = direct
         warnings: tuple[str, ...] = ()
         if any(len(part.stored_rows) for part in parts):
             try:
-                await self._add_stored(parts, deleted, max_samples, loading)
+                await self._add_stored(parts, deleted, max_samples, loading, trace)
             except StoreAway as error:
                 self._counters.partial_selections += 1
                 warnings = (self._missing(parts, error),)
         if any(part.option is not None for part in parts):
-            warnings += await self._add_rows(parts, max_samples, loading)
+            warnings += await self._add_rows(parts, max_samples, loading, trace)
         if direct is None:
             blocks = await loop.run_in_executor(self._executor, _answers, parts, scope)
         else:
@@ -146,7 +151,7 @@ class Querier:
         last_ms = max(part.stored_end_ms for part in wanted)
         return _absence(first_ms, last_ms, error)
 
-    def _gather_directly(self, requests: Sequence[SelectRequest], max_samples: int) -> list[_Part] | None:
+    def _gather_directly(self, requests: Sequence[SelectRequest], max_samples: int, trace: Trace) -> list[_Part] | None:
         """The head's part, when all series are known already and few samples are asked for; else None."""
         series = picked = 0
         for request in requests:
@@ -157,12 +162,16 @@ class Querier:
             # What instants pick is known only once all of it was looked up, so it is judged before.
             if series > DIRECT_SERIES or picked > DIRECT_SAMPLES:
                 return None
-        try:
-            return self._gather(requests, max_samples, DIRECT_SAMPLES)
-        except _TooBig:
-            return None
+        with trace.child("on the spot") as attempt:
+            try:
+                return self._gather(requests, max_samples, DIRECT_SAMPLES, attempt)
+            except _TooBig:
+                trace.drop(attempt)
+                return None
 
-    def _gather(self, requests: Sequence[SelectRequest], max_samples: int, most: int | None, loading: Loading | None = None) -> list[_Part]:
+    def _gather(
+        self, requests: Sequence[SelectRequest], max_samples: int, most: int | None, trace: Trace, loading: Loading | None = None
+    ) -> list[_Part]:
         """The head's part of every request. Raises _TooBig when there are more than `most` samples (None: gather in parallel)."""
         loaded = held = 0
         oldest = self._keep.oldest_ms()
@@ -179,9 +188,13 @@ class Querier:
 
         parts = []
         for request in requests:
+            step = _begun(trace, request)
             series = self._index.select(request.matchers)
+            step.add("series=%d", len(series.refs))
             option = self._tiers.choose(request, series.refs)
             if option is not None:
+                step.add("rollup=%s", RESOLUTION_NAMES[option.resolution_ms])
+                step.end()
                 parts.append(_Part(series=series, samples=NO_SAMPLES, start_ms=0, stored_rows=NO_ROWS, stored_end_ms=0, option=option))
                 continue
             start_ms = max(request.start_ms, oldest - 1)
@@ -191,6 +204,8 @@ class Querier:
                     if loaded + deferred.samples.count > max_samples:
                         raise _over_budget(loaded + deferred.samples.count, max_samples)
                     loaded += deferred.samples.count
+                    step.add("samples in memory=%d, read when they are needed", deferred.samples.count)
+                    step.end()
                     parts.append(deferred)
                     continue
             bounds = np.array([start_ms], np.int64), np.array([request.end_ms], np.int64)
@@ -199,6 +214,10 @@ class Querier:
             held += read.samples.count
             rows, end_ms = self._stored_rows(series.refs, read.covered_ms, start_ms, request.end_ms)
             samples = self._keep.visible(series.refs, read.samples, start_ms)
+            step.add("samples in memory=%d", samples.count)
+            if len(rows):
+                step.add("series perhaps in the store=%d", len(rows))
+            step.end()
             parts.append(_Part(series=series, samples=samples, start_ms=start_ms, stored_rows=rows, stored_end_ms=end_ms))
         return parts
 
@@ -236,7 +255,9 @@ class Querier:
         """Put a question about a part to the store, which may be away."""
         return await self._patience.ask(lambda: question(part.stored_refs, part.start_ms, part.stored_end_ms))
 
-    async def _add_stored(self, parts: list[_Part], deleted: Sequence[Deletion], max_samples: int, loading: Loading | None) -> None:
+    async def _add_stored(
+        self, parts: list[_Part], deleted: Sequence[Deletion], max_samples: int, loading: Loading | None, trace: Trace
+    ) -> None:
         """Read what the head does not cover, all parts at once, and merge it, without what is deleted."""
         loaded = sum(part.samples.count for part in parts)
         held = sum(part.samples.count for part in parts if isinstance(part.samples, SampleBlock))
@@ -251,8 +272,14 @@ class Querier:
         # A sample a second is denser than nearly all data: only what could be over budget at that density is counted first.
         room = max_samples if loading is None else min(max_samples, loading.room() // (MERGED * SAMPLE_BYTES))
         if loaded + sum(len(part.stored_rows) * ((part.stored_end_ms - part.start_ms) // 1000 + 1) for part in wanted) > room:
-            check(sum(await asyncio.gather(*(self._ask(self._store.count, part) for part in wanted))))
-        blocks = await asyncio.gather(*(self._ask(self._store.read, part) for part in wanted))
+            with trace.child("count the samples in the store"):
+                check(sum(await asyncio.gather(*(self._ask(self._store.count, part) for part in wanted))))
+        with trace.child("read the store") as step:
+            blocks = await asyncio.gather(*(self._ask(self._store.read, part) for part in wanted))
+            for part, block in zip(wanted, blocks, strict=True):
+                step.add(
+                    "samples=%d of series=%d in (%s, %s]", block.count, len(part.stored_rows), Utc(part.start_ms), Utc(part.stored_end_ms)
+                )
         check(sum(len(block.ts_ms) for block in blocks))
         loop = asyncio.get_running_loop()
         for part, found in zip(wanted, blocks, strict=True):
@@ -264,7 +291,7 @@ class Querier:
             else:
                 part.samples = merge_blocks(recent, block, part.stored_rows)
 
-    async def _add_rows(self, parts: list[_Part], max_samples: int, loading: Loading | None) -> tuple[str, ...]:
+    async def _add_rows(self, parts: list[_Part], max_samples: int, loading: Loading | None, trace: Trace) -> tuple[str, ...]:
         """Read what tiers answer, one after the other: each takes as many threads as are useful. What is missing of it is the result."""
         loaded = sum(part.samples.count for part in parts)
         held = loaded * SAMPLE_BYTES
@@ -277,24 +304,31 @@ class Querier:
                 raise _over_budget(loaded + rows, max_samples)
             if loading is not None:
                 loading.load(held + rows * part.option.row_bytes)
-            reading = partial(self._tiers.read, part.series.refs, part.option)
-            try:
-                part.rows = await self._patience.ask(reading)
-            except StoreAway as error:
-                self._counters.partial_selections += 1
-                part.rows, upto_ms = self._tiers.read_head(part.series.refs, part.option)
-                missing[_absence(part.option.start_ms, upto_ms, error)] = None
+            with trace.child("read the %s rollup", RESOLUTION_NAMES[part.option.resolution_ms]) as step:
+                reading = partial(self._tiers.read, part.series.refs, part.option, step)
+                try:
+                    part.rows = await self._patience.ask(reading)
+                except StoreAway as error:
+                    self._counters.partial_selections += 1
+                    part.rows, upto_ms = self._tiers.read_head(part.series.refs, part.option)
+                    missing[_absence(part.option.start_ms, upto_ms, error)] = None
+                    step.add("the store is away")
+                step.add("rows=%d", part.rows.count)
             loaded += part.rows.count
             held += part.rows.nbytes
         return tuple(missing)
 
 
+def _begun(trace: Trace, request: SelectRequest) -> Trace:
+    """The step of a request."""
+    if not trace.is_on:
+        return trace
+    selector = "{" + ",".join(map(str, request.matchers)) + "}"
+    return trace.child("%s in (%s, %s]", selector, Utc(request.start_ms), Utc(request.end_ms))
+
+
 def _absence(first_ms: int, last_ms: int, error: StoreAway) -> str:
-    return f"the store is away, samples from {_utc(first_ms)} to {_utc(last_ms)} are missing: {error}"
-
-
-def _utc(ms: int) -> str:
-    return f"{np.datetime_as_string(np.datetime64(ms, 'ms'))}Z"
+    return f"the store is away, samples from {Utc(first_ms)} to {Utc(last_ms)} are missing: {error}"
 
 
 def _answers(parts: list[_Part], scope: SymbolScope) -> list[SeriesBlock]:

@@ -16,6 +16,7 @@ from promlike.model.flushes import FlushNews, StoreView
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
+from promlike.model.trace import OFF, Trace
 from promlike.storage.access import AppendResult, Loading, Metadata, Selection, SelectRequest
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
@@ -280,13 +281,15 @@ class Storage:
 
     # Queryable
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         self._check_open()
-        return await self._querier.select(requests, max_samples=max_samples, loading=loading)
+        return await self._querier.select(requests, max_samples=max_samples, loading=loading, trace=trace)
 
-    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int) -> Selection | None:
+    def select_at_once(self, requests: Sequence[SelectRequest], *, max_samples: int, trace: Trace = OFF) -> Selection | None:
         self._check_open()
-        return self._querier.select_at_once(requests, max_samples=max_samples)
+        return self._querier.select_at_once(requests, max_samples=max_samples, trace=trace)
 
     # Exemplars
 

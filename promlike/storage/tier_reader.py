@@ -9,7 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from promlike.model.blocks import Int32, Int64
+from promlike.model.clock import Utc
 from promlike.model.tiers import Tier, TierBlock, floor_ms
+from promlike.model.trace import OFF, Trace
 from promlike.storage.access import Fit, SelectRequest, TierOption
 from promlike.storage.head import Head
 from promlike.storage.packed_tier import pack_into_tier
@@ -85,13 +87,16 @@ class TierReader:
             return None
         return [option for option in request.tiers if option.fit is best][-1]
 
-    async def read(self, refs: Int32, option: TierOption) -> Tier:
+    async def read(self, refs: Int32, option: TierOption, trace: Trace = OFF) -> Tier:
         """The rows of `refs int32[S]`, none twice. Raises StorageError."""
         resolution_ms = option.resolution_ms
         start_ms = self._start_ms(option)
         upto_ms = np.minimum(self._whole_ms(refs, resolution_ms), option.end_ms)
-        stored = await self._store.read_tier(resolution_ms, refs, start_ms, int(upto_ms.max()), option.columns)
-        newest = await self._newest(refs, np.maximum(upto_ms, start_ms), option)
+        with trace.child("read the store up to %s", Utc(int(upto_ms.max()))) as step:
+            stored = await self._store.read_tier(resolution_ms, refs, start_ms, int(upto_ms.max()), option.columns)
+            step.add("packed stretches=%d", sum(len(part.refs) for part in stored))
+        with trace.child("roll up newer samples") as step:
+            newest = await self._newest(refs, np.maximum(upto_ms, start_ms), option, step)
         return await asyncio.to_thread(
             pack_into_tier, resolution_ms, refs, stored, columns=option.columns, after_ms=start_ms, upto_ms=upto_ms, newest=newest
         )
@@ -128,9 +133,11 @@ class TierReader:
         """Where retention lets the rows of a tier begin."""
         return max(option.start_ms, floor_ms(self._oldest_row_ms(option.resolution_ms), option.resolution_ms))
 
-    async def _newest(self, refs: Int32, after_ms: Int64, option: TierOption) -> TierBlock:
+    async def _newest(self, refs: Int32, after_ms: Int64, option: TierOption, trace: Trace) -> TierBlock:
         """What is rolled up on the way: samples after `after_ms int64[S]`."""
         end_ms = np.full(len(refs), option.end_ms, np.int64)
         after_ms = np.minimum(np.maximum(after_ms, floor_ms(self._oldest_ms(), option.resolution_ms)), end_ms)
         samples = await self._raw.read(refs, after_ms, end_ms)
-        return await asyncio.to_thread(roll_up, samples, option.resolution_ms)
+        rows = await asyncio.to_thread(roll_up, samples, option.resolution_ms)
+        trace.add("rows=%d of samples=%d", rows.count, samples.count)
+        return rows

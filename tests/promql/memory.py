@@ -9,6 +9,7 @@ from promlike.errors import TooManySamples
 from promlike.model.blocks import Float64, Int64, SampleBlock
 from promlike.model.frame import LabelFrame, Symbols, SymbolScope
 from promlike.model.labels import Labels
+from promlike.model.trace import OFF, Trace
 from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock
 
 
@@ -36,7 +37,9 @@ class MemorySource:
     async def load(self, labels: Labels, points: list[tuple[int, float]], starts: list[tuple[int, int]]) -> None:
         self.add(labels, points, starts)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         symbols = SymbolScope(self._symbols)
         blocks = [self._block(request, symbols) for request in requests]
         needed = sum(block.samples.count for block in blocks)
@@ -77,7 +80,9 @@ class RegularSource:
         self._ts_ms = ts_ms
         self._values = np.ascontiguousarray(values[order])
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         symbols = SymbolScope(self._base)
         return Selection(symbols=symbols, blocks=[self._block(request, symbols) for request in requests])
 

@@ -15,6 +15,7 @@ import pytest
 
 from promlike.errors import MemoryInUse, Overloaded, QueryCancelled, QueryError, QueryTimeout, TooManySamples, TooMuchMemory
 from promlike.model.blocks import Float64, StepGrid
+from promlike.model.trace import OFF, Trace
 from promlike.promql.admission import Admission
 from promlike.promql.budget import Budget, MemoryPool
 from promlike.promql.context import LARGEST_CHUNK, SMALLEST_CHUNK, Chunks
@@ -142,7 +143,9 @@ class Hungry:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         self.asked += 1
         assert loading is not None
         loading.load(self.size)
@@ -256,7 +259,9 @@ class Watched:
     inner: MemorySource = field(default_factory=source)
     arrays: list["weakref.ref[Float64]"] = field(default_factory=list)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         selection = await self.inner.select(requests, max_samples=max_samples)
         self.arrays += [weakref.ref(block.samples.whole().values) for block in selection.blocks]
         return selection

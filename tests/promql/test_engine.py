@@ -13,6 +13,7 @@ from promlike.errors import BadRequest, QueryCancelled, QueryError, QueryTimeout
 from promlike.model.blocks import SampleBlock, StepGrid
 from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import labels
+from promlike.model.trace import OFF, Trace
 from promlike.promql.context import Chunks
 from promlike.promql.engine import Engine
 from promlike.promql.options import Deadline, EngineOptions, Features
@@ -46,7 +47,9 @@ class SlowSource:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[list[SelectRequest]] = field(default_factory=list)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         self.asked.append(list(requests))
         await self.release.wait()
         return await self.source.select(requests, max_samples=max_samples)
@@ -173,7 +176,9 @@ class Unread:
 
 async def test_a_matrix_that_is_too_large_to_be_written_is_refused_before_it_is_read(pool: ThreadPoolExecutor) -> None:
     class Large:
-        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+        async def select(
+            self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+        ) -> Selection:
             symbols = SymbolScope()
             frame = LabelFrame.from_labels([labels({"__name__": "m"})], symbols)
             return Selection(symbols=symbols, blocks=[SeriesBlock(labels=frame, samples=Unread()) for _ in requests])
@@ -210,7 +215,9 @@ async def test_a_passed_deadline_ends_the_evaluation(pool: ThreadPoolExecutor) -
     deadline = Deadline.after(10)
 
     class Late(MemorySource):
-        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+        async def select(
+            self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+        ) -> Selection:
             deadline.at -= 20
             return await source().select(requests, max_samples=max_samples)
 
@@ -351,7 +358,9 @@ async def test_a_query_whose_samples_move_meanwhile_fetches_them_at_once(pool: T
     asked: list[bool] = []
 
     class Source:
-        async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+        async def select(
+            self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+        ) -> Selection:
             asked.extend(request.at_once for request in requests)
             found = await memory.select(requests, max_samples=max_samples)
             blocks = [

@@ -7,6 +7,7 @@ import numpy as np
 
 from promlike.model.blocks import SampleBlock
 from promlike.model.tiers import TierRows, wanted_names
+from promlike.model.trace import OFF, Trace
 from promlike.storage.access import Fit, Loading, Selection, SelectRequest, SeriesBlock, TierOption
 from promlike.storage.roll_up import roll_up
 from tests.promql.memory import MemorySource
@@ -20,7 +21,9 @@ class TierSource:
     fit: Fit = Fit.EXACT
     offered: list[TierOption] = field(default_factory=list)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         options = [self._choose(request) for request in requests]
         whole = [
             SelectRequest(matchers=request.matchers, start_ms=option.start_ms, end_ms=option.end_ms) if option is not None else request

@@ -10,6 +10,7 @@ import pytest
 from promlike.errors import BadRequest, PromlikeError, StorageUnavailable
 from promlike.model.blocks import SampleBlock
 from promlike.model.frame import LabelFrame, SymbolScope
+from promlike.model.trace import OFF, Trace
 from promlike.promql.budget import Budget, MemoryPool
 from promlike.remote_read.pb.remote_read_pb2 import ReadRequest, ReadResponse
 from promlike.remote_read.service import RemoteRead, RemoteReadOptions
@@ -34,7 +35,9 @@ class Source:
         self.gate.set()
         self.asked = 0
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         self.asked += 1
         if loading is not None:
             loading.load(16)

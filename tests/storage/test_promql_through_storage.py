@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from promlike.model.labels import Labels
+from promlike.model.trace import OFF, Trace
 from promlike.promql.engine import Engine
 from promlike.storage.access import Loading, Selection, SelectRequest
 from promlike.storage.duckdb.store import DuckDBStore
@@ -30,7 +31,9 @@ class StorageSource:
         times, values = np.array([ts for ts, _ in points], np.int64), np.array([value for _, value in points], np.float64)
         await self.storage.append(np.full(len(points), ref, np.int32), times, values)
 
-    async def select(self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None) -> Selection:
+    async def select(
+        self, requests: Sequence[SelectRequest], *, max_samples: int, loading: Loading | None = None, trace: Trace = OFF
+    ) -> Selection:
         if self._flushed:
             await self.storage.flush()
         return await self.storage.select(requests, max_samples=max_samples)

@@ -10,13 +10,16 @@ from typing import TypeVar
 
 from promlike.errors import StorageError
 from promlike.model.blocks import StepGrid
+from promlike.model.clock import Utc
 from promlike.model.flushes import FlushNews, StoreView
 from promlike.model.frame import SymbolScope
+from promlike.model.trace import OFF, Trace
 from promlike.promql import ast
 from promlike.promql.annotations import joined_notes, rendered
 from promlike.promql.cached.cache import ResultCache
 from promlike.promql.cached.changed import ChangeLog
 from promlike.promql.cached.history import StoreHistory
+from promlike.promql.cached.parts import added, may_be_joined, points_of
 from promlike.promql.cached.planned import Planned, touched
 from promlike.promql.cached.points import Points, joined
 from promlike.promql.cached.reach import has_gaps, reaches
@@ -28,7 +31,7 @@ from promlike.promql.options import Deadline, EngineOptions
 from promlike.promql.parser import parse
 from promlike.promql.plan import plan_requests
 from promlike.promql.printer import format_expr
-from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult, QueryStats
+from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult
 from promlike.promql.shape import Shape
 from promlike.promql.steady import is_steady
 from promlike.promql.timing import Timing
@@ -102,16 +105,23 @@ class CachedRanges:
         with_stats: bool = False,
         resolution_ms: int | None = None,
         use_cache: bool = True,
+        trace: Trace = OFF,
     ) -> QueryResult:
         """As `Engine.range`."""
         counters = self._cache.counters
         counters.steps += grid.count
         plan = None
-        if use_cache and self._cache.max_bytes and await self._knows_others():
-            plan = await self._plan(query, grid, deadline, lookback_ms, with_stats, resolution_ms)
+        looking = trace.child("look into the result cache")
+        if not use_cache or not self._cache.max_bytes:
+            looking.add("switched off")
+        elif await self._knows_others():
+            plan = await self._plan(query, grid, deadline, lookback_ms, with_stats, resolution_ms, looking)
+        else:
+            looking.add("not used, because the store does not tell what others changed")
         if plan is None:
             counters.bypassed += not use_cache
             counters.uncacheable += use_cache
+            looking.end()
             return await self._engine.range(
                 source,
                 query,
@@ -121,17 +131,25 @@ class CachedRanges:
                 lookback_ms=lookback_ms,
                 with_stats=with_stats,
                 resolution_ms=resolution_ms,
+                trace=trace,
             )
         run, shared = self._valid(plan), None
         if self._shared is not None and plan.lacks(_span(run)) * LEAST_SHARE > grid.count:
-            shared = await self._shared.find(plan)
+            with looking.child("ask the cache that daemons share") as step:
+                shared = await self._shared.find(plan)
+                step.add("steps=%d", 0 if shared is None else shared.steps)
             if shared is not None and plan.lacks(_span(shared)) < plan.lacks(_span(run)):
                 run = shared
         found = None if run is None or not run.fits(query) else run.cut(grid.start_ms, grid.end_ms)
-        result = None if found is None else await self._around(source, plan, found, from_shared=run is shared)
+        if found is None:
+            looking.add("steps=0 of %d", grid.count)
+        else:
+            looking.add("steps=%d of %d, %s to %s", found.steps, grid.count, Utc(found.first_ms), Utc(found.last_ms))
+        looking.end()
+        result = None if found is None else await self._around(source, plan, found, trace, from_shared=run is shared)
         if result is None:
             counters.missed += 1
-            result = await self._part(source, plan, grid)
+            result = await self._part(source, plan, grid, trace)
         else:
             counters.partial += result.stats.cached_steps < grid.count
             counters.whole += result.stats.cached_steps == grid.count
@@ -161,12 +179,15 @@ class CachedRanges:
         lookback_ms: int | None,
         with_stats: bool,
         resolution_ms: int | None,
+        trace: Trace,
     ) -> Planned | None:
-        """None when the query may not be cached."""
+        """None when the query may not be cached; `trace` is told why."""
         if len(query) > PARSED_AT_ONCE:
+            trace.add("not used, because the query is too long")
             return None
         expr = parse(query, self._options.features)
         if not is_steady(expr, self._options.features):
+            trace.add("not used, because steps may depend on others, or on the range")
             return None
         lookback = self._options.lookback_ms if lookback_ms is None else lookback_ms
         timing = Timing(
@@ -194,13 +215,18 @@ class CachedRanges:
             with_stats=with_stats,
         )
         if has_gaps(expr, timing, grid.step_ms):
+            trace.add("not used, because of a subquery with gaps")
             return None
         if self._sees_news(plan):
             await self._hurry()
             plan = replace(plan, number=self._log.number)
             if self._sees_news(plan):
+                trace.add("not used, because others have just stored what steps look at")
                 return None
-        return await self._without_tiers(expr, timing, plan)
+        settled = await self._without_tiers(expr, timing, plan)
+        if settled is None:
+            trace.add("not used, because rollups answer, or samples are gone")
+        return settled
 
     def _sees_news(self, plan: Planned) -> bool:
         """May steps look at what others stored and this process does not see as a whole yet? How much of it, depends on what is read."""
@@ -238,18 +264,20 @@ class CachedRanges:
             self._cache.put(plan.key, run)
         return run
 
-    async def _around(self, source: Queryable, plan: Planned, found: Run, *, from_shared: bool) -> QueryResult | None:
+    async def _around(self, source: Queryable, plan: Planned, found: Run, trace: Trace, *, from_shared: bool) -> QueryResult | None:
         """The answer from what was found and what is evaluated before and after it; None when they may not be put together."""
         grid, step = plan.grid, plan.grid.step_ms
         before = StepGrid(start_ms=grid.start_ms, step_ms=step, count=(found.first_ms - grid.start_ms) // step)
         after = StepGrid(start_ms=found.last_ms + step, step_ms=step, count=(grid.end_ms - found.last_ms) // step)
         if (grid.count - before.count - after.count) * LEAST_SHARE < grid.count:
+            trace.add("too few steps are cached to be worth it")
             return None
         results: dict[StepGrid, QueryResult] = {}
         for part in (before, after):
             if part.count:
-                result = await self._part(source, plan, part)
-                if not _may_be_joined(result):
+                result = await self._part(source, plan, part, trace)
+                if not may_be_joined(result):
+                    trace.add("again as a whole, because what was evaluated cannot be joined to what is cached")
                     return None
                 results[part] = result
         started = perf_counter()
@@ -257,40 +285,44 @@ class CachedRanges:
         counts = found.samples_per_step
         read = (0,) * len(counts)
         if before in results:
-            parts.insert(0, _points(results[before]))
+            parts.insert(0, points_of(results[before]))
             counts = results[before].stats.samples_per_step + counts
             read = results[before].stats.read_per_step + read
         if after in results:
-            parts.append(_points(results[after]))
+            parts.append(points_of(results[after]))
             counts += results[after].stats.samples_per_step
             read += results[after].stats.read_per_step
         noted = [(part.count, result.notes or ()) for part, result in results.items()]
         noted.insert(before in results, (found.steps, found.notes))
         notes = joined_notes(noted)
         if notes is None:
+            trace.add("again as a whole, because annotations of parts do not tell their order")
             return None
         points = sum(part.samples.count for part in parts)
         lease = self._engine.memory.lease(points * SAMPLE_TEXT_BYTES)
-        matrix = await self._in_thread(partial(joined, parts, SymbolScope()), points)
-        stats = _added([result.stats for result in results.values()], grid.count, counts, read, plan, perf_counter() - started)
+        with trace.child("put together: parts=%d, points=%d", len(parts), points):
+            matrix = await self._in_thread(partial(joined, parts, SymbolScope()), points)
+        stats = added([result.stats for result in results.values()], grid.count, counts, read, plan, perf_counter() - started)
         stats = replace(stats, shared_steps=stats.cached_steps if from_shared else 0)
         warnings, infos = rendered(plan.text, notes)
         return QueryResult(value=matrix, warnings=warnings, infos=infos, stats=stats, lease=lease, notes=notes)
 
-    async def _part(self, source: Queryable, plan: Planned, grid: StepGrid) -> QueryResult:
-        return await self._engine.range(
-            source,
-            plan.text,
-            grid,
-            deadline=plan.deadline,
-            lookback_ms=plan.lookback_ms,
-            with_stats=plan.with_stats,
-            resolution_ms=plan.key.resolution_ms,
-        )
+    async def _part(self, source: Queryable, plan: Planned, grid: StepGrid, trace: Trace) -> QueryResult:
+        with trace.child("evaluate: steps=%d, %s to %s", grid.count, Utc(grid.start_ms), Utc(grid.end_ms)) as step:
+            return await self._engine.range(
+                source,
+                plan.text,
+                grid,
+                deadline=plan.deadline,
+                lookback_ms=plan.lookback_ms,
+                with_stats=plan.with_stats,
+                resolution_ms=plan.key.resolution_ms,
+                trace=step,
+            )
 
     async def _keep(self, plan: Planned, run: Run | None, result: QueryResult) -> None:
         """Remember an answer, without its young steps, together with what is kept from before it."""
-        if not _may_be_joined(result) or not isinstance(result.value, Matrix):
+        if not may_be_joined(result) or not isinstance(result.value, Matrix):
             return
         grid = plan.grid
         last_ms = min(plan.last_settled_ms(), grid.end_ms)
@@ -349,33 +381,3 @@ class CachedRanges:
 
 def _span(run: Run | None) -> tuple[int, int] | None:
     return None if run is None else (run.first_ms, run.last_ms)
-
-
-def _may_be_joined(result: QueryResult) -> bool:
-    """Can it be told what a part of it would be, or a larger whole?"""
-    return result.repeatable and result.notes is not None
-
-
-def _points(result: QueryResult) -> Points:
-    if not isinstance(result.value, Matrix):
-        raise TypeError(f"a range query answered with a {type(result.value).__name__}")
-    return Points.of(result.value)
-
-
-def _added(
-    parts: Sequence[QueryStats], steps: int, counts: tuple[int, ...], read: tuple[int, ...], plan: Planned, seconds: float
-) -> QueryStats:
-    """The statistics of the parts, and of putting them together, as those of one query."""
-    return QueryStats(
-        parse_seconds=sum((part.parse_seconds for part in parts), 0.0),
-        queue_seconds=sum((part.queue_seconds for part in parts), 0.0),
-        fetch_seconds=sum((part.fetch_seconds for part in parts), 0.0),
-        eval_seconds=sum((part.eval_seconds for part in parts), 0.0) + seconds,
-        total_samples=sum(counts) if plan.with_stats else sum(part.total_samples for part in parts),
-        peak_samples=max((part.peak_samples for part in parts), default=0),
-        samples_read=sum(part.samples_read for part in parts),
-        samples_per_step=counts,
-        read_per_step=read,
-        steps=steps,
-        cached_steps=steps - sum(part.steps for part in parts),
-    )
