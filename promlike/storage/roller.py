@@ -14,7 +14,7 @@ import numpy as np
 
 from promlike.errors import StorageConflict, StorageError
 from promlike.model.blocks import Int32, SampleBlock
-from promlike.model.tiers import COARSEST_MS, RESOLUTIONS_MS, floor_ms
+from promlike.model.tiers import COARSEST_MS, RESOLUTIONS_MS, ceil_ms, floor_ms
 from promlike.storage.counters import StorageCounters
 from promlike.storage.flush import Flusher
 from promlike.storage.follow import Follower
@@ -24,15 +24,17 @@ from promlike.storage.retention import Retention
 from promlike.storage.roll_up import roll_up
 from promlike.storage.store import Store
 from promlike.storage.tier_marks import by_day, within_budget
-from promlike.storage.tiers import Marks, TierBatch, TierProgress, Watermark
+from promlike.storage.tiers import SPANS_MS, Marks, TierBatch, TierProgress, Watermark
 from promlike.storage.tombstones import Tombstones
 
 log = logging.getLogger(__name__)
 
 PORTION_SAMPLES = 2_000_000
 """So many samples are read at once: 32 MB, and about a tenth of a second of a core."""
-FIRST_SERIES = 256
+FIRST_SERIES = 32
 """Series of the first portion, before it is known how many samples they have."""
+STRETCH_MS = min(SPANS_MS.values())
+"""Of what is older at least so much time at once: the store rewrites a row that gets more buckets, and its old form takes room."""
 MOST_MARKS = 4096
 MARKED_HOURS = 1500
 """So many hours of single series are rolled up again in one portion."""
@@ -129,7 +131,8 @@ class Roller:
         if watermark is None or watermark.upto_ms >= limit:
             return False
         if watermark.next_ms == watermark.upto_ms:
-            watermark = Watermark(upto_ms=watermark.upto_ms, next_ms=min(limit, watermark.upto_ms + self._span_ms), next_ref=0)
+            next_ms = max(watermark.upto_ms + self._span_ms, ceil_ms(watermark.upto_ms + 1, STRETCH_MS))
+            watermark = Watermark(upto_ms=watermark.upto_ms, next_ms=min(limit, next_ms), next_ref=0)
         foreign = await self._look_around()
         refs, last = self._next_series(watermark)
         times = np.full(len(refs), watermark.upto_ms, np.int64), np.full(len(refs), watermark.next_ms, np.int64)

@@ -118,7 +118,7 @@ async def test_what_is_old_enough_is_rolled_up(benches: Benches, seed: int) -> N
 async def test_what_was_stored_before_there_were_tiers_is_rolled_up_in_portions(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("promlike.storage.roller.PORTION_SAMPLES", 200)
     monkeypatch.setattr("promlike.storage.roller.FIRST_SERIES", 2)
-    samples = random_samples(7, hours=24)
+    samples = random_samples(7, hours=120)
     bench = await benches(**SMALL_HEAD)
     bench.clock[0] = NOW + 10 * MINUTE_MS
     await bench.append(flat(samples))
