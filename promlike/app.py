@@ -16,6 +16,7 @@ from aiohttp import web
 
 from promlike import __version__
 from promlike.api import notices
+from promlike.api.connections import Connections, LimitedSite, connection_metrics
 from promlike.api.context import Api, Phase, ServerState, WebOptions
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, shared_runs_metrics, storage_metrics
@@ -200,6 +201,8 @@ class Server:
         self._query_log.open(config.global_.query_log_file)
         self._top_queries = TopQueries()
         self._queries = RunningQueries(self._query_log.log, self._top_queries.note)
+        self._connections = Connections(options.web.max_connections)
+        self._metrics.add(partial(connection_metrics, self._connections))
         self._metrics.add(partial(result_cache_metrics, self._results))
         if self._shared_runs is not None:
             self._metrics.add(partial(shared_runs_metrics, self._shared_runs))
@@ -335,14 +338,14 @@ class Server:
             application,
             handler_cancellation=True,
             access_log=None,
-            keepalive_timeout=self._options.web.keepalive_seconds,
+            keepalive_timeout=self._options.web.read_timeout_seconds,
             shutdown_timeout=SHUTDOWN_SECONDS,
             **RUNNER_OPTIONS,
         )
         await runner.setup()
         try:
             for bound in self._sockets:
-                await web.SockSite(runner, bound, backlog=512).start()
+                await LimitedSite(runner, bound, self._connections).start()
             yield
         finally:
             await runner.cleanup()

@@ -53,7 +53,8 @@ class WebOptions:
     external_url: str = ""
     page_title: str = "promlike"
     cors_origin: str = ".*"
-    keepalive_seconds: float = 300.0
+    read_timeout_seconds: float = 300.0
+    max_connections: int = 512
     enable_lifecycle: bool = False
     enable_admin_api: bool = False
     search_max_limit: int = 10_000

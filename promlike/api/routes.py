@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from promlike.api import admin, body, lifecycle, status
+from promlike.api.connections import whole_within
 from promlike.api.context import Api
 from promlike.api.envelope import Answer, Stream, respond, respond_error
 from promlike.api.errors import status_of
@@ -128,7 +129,8 @@ def build_application(api: Api, *, remote_write: Handler | None) -> web.Applicat
     prefix = api.web.route_prefix
     api.metrics.add(lambda: server_metrics(api))
     api_path = f"{prefix}/api/v1/"
-    application = web.Application(client_max_size=body.MAX_BYTES, middlewares=[_observed(api.metrics, prefix), _preflight(api_path)])
+    middlewares = [_observed(api.metrics, prefix), whole_within(api.web.read_timeout_seconds), _preflight(api_path)]
+    application = web.Application(client_max_size=body.MAX_BYTES, middlewares=middlewares)
     application.on_response_prepare.append(_without_server)
     application.on_response_prepare.append(_cors(api.web.cors_origin, api_path))
     for methods, path, endpoint in ENDPOINTS:

@@ -22,6 +22,9 @@ from promlike.storage.options import Timeouts
 
 log = getLogger(__name__)
 
+NO_LIMIT_MS = 10 * 365 * 86_400_000
+"""Longer than any server runs."""
+
 
 def serve(words: Sequence[str]) -> int:
     """Exit code of the server."""
@@ -91,7 +94,8 @@ def server_options(flags: FlagValues) -> ServerOptions:
             external_url=external_url,
             page_title=flags.text("web.page-title"),
             cors_origin=flags.text("web.cors.origin"),
-            keepalive_seconds=flags.duration_ms("web.read-timeout") / 1000,
+            read_timeout_seconds=(flags.duration_ms("web.read-timeout") or NO_LIMIT_MS) / 1000,
+            max_connections=_connections(flags),
             enable_lifecycle=flags.boolean("web.enable-lifecycle"),
             enable_admin_api=flags.boolean("web.enable-admin-api"),
             max_notifications_subscribers=flags.integer("web.max-notifications-subscribers"),
@@ -105,6 +109,13 @@ def _schema(name: str) -> str:
     if not name or "\0" in name or len(name.encode()) > 63 or name.startswith("pg_"):
         raise FlagError(f"flag --storage.schema: {name!r} is not 1 to 63 bytes, or begins with pg_")
     return name
+
+
+def _connections(flags: FlagValues) -> int:
+    most = flags.integer("web.max-connections")
+    if most < 1:
+        raise FlagError(f"flag --web.max-connections: {most} is less than 1")
+    return most
 
 
 def _messages(flags: FlagValues) -> tuple[str, ...]:
