@@ -70,7 +70,7 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
         await storage.flush()
         clock[0] += HOUR_MS
         lags.clear()
-        await look_after(storage)
+        await look_after(storage, receiver)
         after = resident()
         print(f"wave {wave + 1}: {options.series} series written in {written[0]:.1f} s, {written[1]:.1f} of a core")
         print(
@@ -88,10 +88,12 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
     await drop(options.store)
 
 
-async def look_after(storage: Storage) -> None:
-    """What a daemon does of itself in an hour."""
+async def look_after(storage: Storage, receiver: RemoteWriteReceiver) -> None:
+    """What a daemon does of itself in some hours."""
     await storage.roll_up()
     for _ in range(2):
+        for table in receiver.tables:
+            await asyncio.to_thread(table.sweep)
         await storage.enforce_retention()
         await storage.flush()
 
@@ -155,11 +157,8 @@ def structures(storage: Storage, receiver: RemoteWriteReceiver) -> dict[str, int
     tables = [decoder.table for decoder in receiver._decoders.values()]
     symbols = index.symbols
     return {
-        "index: labels": 8 * index._pairs,
-        "index: places, flags": 18 * index.count,
-        "index: hash table": index._table.nbytes,
+        **{f"index: {name}": size for name, size in index.sizes.items()},
         "index: symbols": sum(map(sys.getsizeof, (symbols._ids, symbols._strings, *symbols._strings))),
-        "index: postings": sum(p.symbols.nbytes + p.starts.nbytes + p.refs.nbytes for p in index._postings._known.values()),
         "head: books": 73 * head._prepared,
         "head: chains": 24 * head.series,
         "head: blocks": head.used_bytes,

@@ -23,6 +23,9 @@ def storage_metrics(storage: Storage) -> Iterable[Metric]:
     yield appended
     yield CounterMetricFamily("prometheus_tsdb_head_series_created", "Series created.", value=counters.series_created)
     yield CounterMetricFamily("prometheus_tsdb_head_series_removed", "Series removed.", value=counters.series_removed)
+    yield CounterMetricFamily(
+        "promlike_series_forgotten", "Removed series of which nothing is left in memory.", value=counters.series_forgotten
+    )
     yield CounterMetricFamily("prometheus_tsdb_wal_corruptions", "WAL corruptions found.", value=counters.wal_corruptions)
     yield GaugeMetricFamily("prometheus_tsdb_wal_storage_size_bytes", "Size of the WAL's files.", value=storage.gauges.wal_disk_bytes)
     yield from _exemplar_metrics(storage)

@@ -12,7 +12,7 @@ from promlike.api.selection import read_selection
 from promlike.errors import BadRequest
 from promlike.model.blocks import Int64
 from promlike.model.labels import METRIC_NAME
-from promlike.storage.index import PairCounts
+from promlike.storage.series_view import PairCounts
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 10

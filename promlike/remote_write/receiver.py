@@ -9,7 +9,10 @@ from http import HTTPStatus
 from logging import getLogger
 from typing import Any
 
+import numpy as np
+
 from promlike.errors import BadRequest, NotReady, PayloadTooLarge, RejectReason, StorageUnavailable, UnsupportedMediaType
+from promlike.model.blocks import Int32
 from promlike.remote_write.decode_v1 import DecoderV1
 from promlike.remote_write.decode_v2 import DecoderV2
 from promlike.remote_write.decoder import Decoder
@@ -85,6 +88,11 @@ class RemoteWriteReceiver:
         self._told: set[str] = set()
         self.max_body_bytes = 32 + max_decoded_bytes + max_decoded_bytes // 6
         self.counters = ReceiverCounters(requests=Counter(), rejected=Counter(), exemplars_rejected=Counter())
+        sink.ref_use.hold(self)
+
+    def held_refs(self) -> Int32:
+        """See `RefHolder`."""
+        return np.concatenate([np.empty(0, np.int32), *(decoder.table.values() for decoder in self._decoders.values())])
 
     @property
     def known_series(self) -> int:
@@ -98,7 +106,8 @@ class RemoteWriteReceiver:
 
     async def write(self, body: bytes, *, content_type: str = "", content_encoding: str = "") -> WriteOutcome:
         """Decode and store one body; returns when its samples are durable. `content_type` and `content_encoding` as in the headers."""
-        outcome = await self._write(body, content_type, content_encoding)
+        with self._sink.ref_use.using():
+            outcome = await self._write(body, content_type, content_encoding)
         self.counters.requests[outcome.status] += 1
         return outcome
 

@@ -6,8 +6,8 @@ from typing import cast
 
 import numpy as np
 
-from promlike.model.blocks import Int64
-from promlike.remote_write.kernels import LENGTH, Bytes, Words, enter_slots, insert, keep_entries
+from promlike.model.blocks import Int32, Int64
+from promlike.remote_write.kernels import LENGTH, REF, Bytes, Words, enter_slots, insert, keep_entries
 from promlike.storage.memory import reserve
 
 SWEEP_SECONDS = 7200.0
@@ -106,6 +106,10 @@ class SeriesTable:
         self.count, self.filled = insert(
             body, keys, arrays.slots, arrays.entries, arrays.used, arrays.arena, self.seed, self.count, self.filled
         )
+
+    def values(self) -> Int32:
+        """What the keys stand for, refs: int32[count]."""
+        return self.arrays.entries[: self.count, REF].astype(np.int32)
 
     @property
     def is_due(self) -> bool:

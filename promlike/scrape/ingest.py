@@ -82,7 +82,7 @@ class Scraped:
         return cls(columns=Columns.at(np.empty(0, np.int32), 0, 0.0), exemplars=Exemplars.empty(), metadata=[])
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Ingest:
     """Turns the answers of one target into columns, one scrape after the other."""
 
@@ -99,6 +99,13 @@ class Ingest:
     _reported: tuple[str, ...] = ()
     _report_refs: list[int] = field(default_factory=list)
     _warned: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.sink.ref_use.hold(self)
+
+    def held_refs(self) -> Int32:
+        """See `RefHolder`."""
+        return np.concatenate([self.cache.held_refs(), self.known_report_refs()])
 
     async def read(self, body: bytearray, *, openmetrics: bool, scrape_ms: int, report: ScrapeReport) -> Scraped:
         """What is to be stored of an answer. Fills `report` even when it raises.

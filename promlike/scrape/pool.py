@@ -54,7 +54,7 @@ class Running:
     task: asyncio.Task[None]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class ScrapePool:
     """Runs one scrape config."""
 
@@ -73,6 +73,11 @@ class ScrapePool:
     def __post_init__(self) -> None:
         self._client = HttpClient(self.config.http)
         self._rules = compile_rules(self.config.relabel_configs)
+        self.environment.sink.ref_use.hold(self)
+
+    def held_refs(self) -> Int32:
+        """See `RefHolder`; loops hold their own."""
+        return np.concatenate([np.empty(0, np.int32), *self.inherited.values()])
 
     async def run(self) -> None:
         """Discover and scrape until cancelled; then every loop has ended and connections are closed."""

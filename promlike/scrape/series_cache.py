@@ -115,6 +115,10 @@ class SeriesCache:
             refused=int(counts[admission.REFUSED]),
         )
 
+    def held_refs(self) -> Int32:
+        """What it may still give, some twice, negative where there is none: int32[N]."""
+        return np.concatenate([self._refs[: self._slots], self._gone])
+
     def refs_of(self, slots: Int32) -> Int32:
         """The refs of slots int32[N], negative for what is dropped or refused."""
         refs: Int32 = np.where(slots >= 0, self._refs[slots], REFUSED)

@@ -19,6 +19,7 @@ from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.model.tiers import COLUMN_TYPES, Tier, TierColumn, wanted_names
 from promlike.model.trace import OFF, Trace
+from promlike.storage.ref_use import RefUse
 
 
 class Fit(IntEnum):
@@ -117,7 +118,13 @@ class AppendResult:
 
 
 class SampleSink(Protocol):
-    """What remote write, scraping and rules write into. Called from the event loop's thread only."""
+    """What remote write, scraping and rules write into. Called from the event loop's thread only.
+
+    Long after its last sample a series is forgotten, and another may get its ref: so who keeps refs for later says that to `ref_use`, and
+    who uses some that such a holder gave away meanwhile does that inside `ref_use.using()`.
+    """
+
+    ref_use: RefUse
 
     def series_ref(self, series: Labels) -> int:
         """The ref of a series, created when new. The labels are valid and sorted: the caller has checked them.

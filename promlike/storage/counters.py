@@ -21,6 +21,7 @@ class StorageCounters:
     exemplars_rejected: Counter[RejectReason] = field(default_factory=Counter)
     series_created: int = 0
     series_removed: int = 0
+    series_forgotten: int = 0
     series_rejected: Counter[RejectReason] = field(default_factory=Counter)
     deletions: int = 0
     partial_selections: int = 0

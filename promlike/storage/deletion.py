@@ -41,14 +41,15 @@ class Deleter:
         self._changes = changes
         self._counters = counters
         self._replayed: list[Int32] = []
+        self.running = 0
+        """Deletions on their way through the WAL, which name their series by refs."""
 
     def find(self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> Int32:
         """Ascending refs of the series that satisfy any of the sets and may have samples or exemplars in (start_ms, end_ms].
 
         Of series that have samples, those exemplars are not looked for that only the store has and that are older or newer than them all.
         """
-        count = self._index.count
-        parts = [self._index.match(tuple(matchers), count) for matchers in matcher_sets]
+        parts = [self._index.match(tuple(matchers)) for matchers in matcher_sets]
         refs = np.unique(np.concatenate([np.empty(0, np.int32), *parts]))
         hit = (self._head.newest_ms(refs) > start_ms) & (self._head.first_ms[refs] <= end_ms)
         # What is on its way through the WAL will be in the head before the deletion is.
@@ -65,7 +66,8 @@ class Deleter:
         if not len(refs):
             return 0
         deletion = Deletion(refs=refs, start_ms=start_ms, end_ms=end_ms)
-        await self._ingest.logged(encode_deletion(deletion), lambda: self._apply(deletion))
+        self.running += 1
+        await self._ingest.logged(encode_deletion(deletion), lambda: self._land(deletion), failed=self._end)
         self._ingest.pressure.set()  # so that the store follows soon
         return len(refs)
 
@@ -79,6 +81,13 @@ class Deleter:
         if self._replayed:
             self._remove_empty(np.unique(np.concatenate(self._replayed)))
         self._replayed = []
+
+    def _land(self, deletion: Deletion) -> None:
+        self._end()
+        self._apply(deletion)
+
+    def _end(self) -> None:
+        self.running -= 1
 
     def _apply(self, deletion: Deletion) -> None:
         done = self._hide(deletion)

@@ -57,6 +57,10 @@ class ExemplarBuffer:
         held = Exemplars.joined([self._leaving, self._joined()])
         return held.refs[(held.ts_ms > start_ms) & (held.ts_ms <= end_ms)]
 
+    def all_refs(self) -> list[Int32]:
+        """Refs (int32[N], some twice) of all that is here."""
+        return [part.refs for part in (self._leaving, *self._waiting)]
+
     def delete(self, refs: Int32, start_ms: int, end_ms: int) -> int:
         """Forget what `read` would give; how many. A flush that runs still stores what it has taken."""
         gone = self.read(refs, start_ms, end_ms)

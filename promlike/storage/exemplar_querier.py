@@ -56,6 +56,13 @@ class ExemplarQuerier:
 
         While the store is away, those in memory, with a warning. Raises StorageError.
         """
+        while True:
+            generation = self._index.generation
+            found = await self._select(matcher_sets, start_ms, end_ms)
+            if generation == self._index.generation:
+                return found
+
+    async def _select(self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int) -> ExemplarSelection:
         limit = self._buffer.most
         if limit <= 0:
             return ExemplarSelection(series=[])

@@ -104,6 +104,11 @@ class Flusher:
                 backoff_s = min(max(1.0, backoff_s * 2), MOST_BACKOFF_S)
                 log.warning("flush failed, next attempt in %.0f s, ingestion goes on: %s", backoff_s, error)
 
+    @property
+    def is_settled(self) -> bool:
+        """Is it known what became of the last flush?"""
+        return self._unknown is None
+
     async def flush(self) -> None:
         """Store everything that the head has now. Raises StorageError; nothing is lost then, the next flush tries again."""
         async with self._lock:
@@ -237,6 +242,7 @@ class Flusher:
         self._head.note_late(marks.refs, marks.start_ms + 1)
         self._head.flushed(attempt.snapshot)
         self._tombstones.stored(attempt.deletions, attempt.gone)
+        self._ingest.store_forgot(attempt.gone)
         self._ingest.exemplars.flushed()
         self._ingest.unflushed.flushed()
         self.stored = attempt.position

@@ -19,9 +19,9 @@ from promlike.storage.head_kernels import BLOCK, INSERTED, MIN_TIME, OVERWRITTEN
 from promlike.storage.head_reader import HeadReader
 from promlike.storage.head_snapshot import HeadSnapshot, LatePart
 from promlike.storage.memory import reserve
+from promlike.storage.series_labels import MAX_SERIES
 
 MAX_TIME = 2**63 - 1
-MAX_SERIES = 1 << 27
 
 _SERIES_STEP = 4096
 
@@ -86,19 +86,23 @@ class Head:
             raise StorageUnavailable(f"series ref {ref} is over the limit of {MAX_SERIES} series")
         if ref >= self._prepared:
             low, high = self._prepared, min((ref // _SERIES_STEP + 1) * _SERIES_STEP, MAX_SERIES)
-            for column, empty in (
-                (self.last_ms, MIN_TIME),
-                (self._cut_at_ms, MAX_TIME),
-                (self.first_ms, MAX_TIME),
-                (self.covered_ms, MIN_TIME),
-                (self.flushed_ms, MIN_TIME),
-                (self.stored_from_ms, MAX_TIME),
-                (self.late_from_ms, MAX_TIME),
-                (self._flushing_ms, MIN_TIME),
-            ):
+            for column, empty in self._columns():
                 column[low:high] = empty
             self._prepared = high
         self._series = max(self._series, ref + 1)
+
+    def _columns(self) -> tuple[tuple[Int64, int], ...]:
+        """The books that have an entry for every ref, and what they say of one that was never used."""
+        return (
+            (self.last_ms, MIN_TIME),
+            (self._cut_at_ms, MAX_TIME),
+            (self.first_ms, MAX_TIME),
+            (self.covered_ms, MIN_TIME),
+            (self.flushed_ms, MIN_TIME),
+            (self.stored_from_ms, MAX_TIME),
+            (self.late_from_ms, MAX_TIME),
+            (self._flushing_ms, MIN_TIME),
+        )
 
     def widen_stored(self, refs: Int32, from_ms: Int64, to_ms: Int64) -> None:
         """What the store holds of these series, from before this process or from other writers: `int64[S]` first and last times.
@@ -261,6 +265,23 @@ class Head:
             chains.publish(changed)
         chains.retire(freed[:count].copy())
         return count
+
+    def outdate_reads(self) -> None:
+        """Whoever reads now, or counted what to read, is to begin again, as after a deletion."""
+        self._chains.deletions += 1
+
+    def vacate(self, refs: Int32) -> None:
+        """Nobody has the refs `refs int32[S]` any more: they are as if they had never been used. After `outdate_reads`."""
+        chains = self._chains
+        freed = np.empty(int(chains.pool[0]), np.int32)
+        arrays = (chains.deltas, chains.bits, chains.links, chains.work)
+        with chains.changing(refs):
+            count, _ = delete_from_chains(refs, MIN_TIME, MAX_TIME, self._flushing_ms, *arrays, freed, np.empty(len(refs), np.int64))
+            chains.publish(refs)
+        chains.retire(freed[:count].copy())
+        for column, empty in self._columns():
+            column[refs] = empty
+        self._cut_to_ms[refs] = 0
 
     def newest_ms(self, refs: Int32 | slice) -> Int64:
         """The newest time that each of these series may have, int64[S]; MIN_TIME when it surely has no sample."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -70,6 +71,7 @@ class Ingest:
         self._refusing = False
         self._unlogged: list[SeriesRecord] = []
         self._in_flight: dict[int, Int32] = {}
+        self._parts: dict[int, Int32] = {}
         self._flights = count()
         self.unstored: list[int] = []
         """Refs of series that the store has not been given; their labels, ten times as large, stand in the index."""
@@ -102,12 +104,13 @@ class Ingest:
         """See `SampleSink.append`."""
         refs, ts_ms, values, rejected, refusal = self._in_bounds(refs, ts_ms, values)
         appended = duplicates = overwritten = 0
-        for start in range(0, len(refs), SAMPLES_AT_ONCE):
-            part = slice(start, start + SAMPLES_AT_ONCE)
-            result = await self._append(refs[part], ts_ms[part], values[part])
-            appended += result.appended
-            duplicates += result.duplicates
-            overwritten += result.overwritten
+        with self._coming(refs):
+            for start in range(0, len(refs), SAMPLES_AT_ONCE):
+                part = slice(start, start + SAMPLES_AT_ONCE)
+                result = await self._append(refs[part], ts_ms[part], values[part])
+                appended += result.appended
+                duplicates += result.duplicates
+                overwritten += result.overwritten
         return AppendResult(appended=appended, duplicates=duplicates, overwritten=overwritten, rejected=rejected, refusal=refusal)
 
     async def _append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
@@ -128,17 +131,28 @@ class Ingest:
         if not len(exemplars):
             return AppendResult(appended=0, rejected=rejected, refusal=refusal)
         appended = duplicates = 0
-        for start in range(0, len(exemplars), EXEMPLARS_AT_ONCE):
-            part = exemplars.take(np.arange(start, min(start + EXEMPLARS_AT_ONCE, len(exemplars))))
-            result = await self._append_exemplars(part)
-            appended += result.appended
-            duplicates += result.duplicates
+        with self._coming(exemplars.refs):
+            for start in range(0, len(exemplars), EXEMPLARS_AT_ONCE):
+                part = exemplars.take(np.arange(start, min(start + EXEMPLARS_AT_ONCE, len(exemplars))))
+                result = await self._append_exemplars(part)
+                appended += result.appended
+                duplicates += result.duplicates
         return AppendResult(appended=appended, duplicates=duplicates, rejected=rejected, refusal=refusal)
 
     async def _append_exemplars(self, exemplars: Exemplars) -> AppendResult:
         self._check_room(0)
         self._revive_all(exemplars.refs)
         return await self._in_flight_logged(exemplars.refs, encode_exemplars(exemplars), lambda: self.apply_exemplars(exemplars))
+
+    @contextmanager
+    def _coming(self, refs: Int32) -> Iterator[None]:
+        """Inside, samples of these series (int32[N], some twice) are taken a part at a time."""
+        number = next(self._flights)
+        self._parts[number] = refs
+        try:
+            yield
+        finally:
+            del self._parts[number]
 
     async def _in_flight_logged(self, refs: Int32, record: bytes, apply: Callable[[], AppendResult]) -> AppendResult:
         """`logged` for what comes of series (refs int32[N], some twice), which stay until it is there."""
@@ -198,6 +212,15 @@ class Ingest:
     def in_flight(self) -> Int32:
         """Refs (int32[N], some twice) of samples on their way through the WAL, so that the head does not know of them yet."""
         return np.concatenate([np.empty(0, np.int32), *self._in_flight.values()])
+
+    def awaited(self) -> list[Int32]:
+        """Refs (int32[N], some twice) of series of which something is on its way to the WAL, the head, or the store."""
+        announced = (*self.unstored, *(record.ref for record in self._unlogged))
+        return [*self._parts.values(), *self._in_flight.values(), np.array(announced, np.int32), *self.exemplars.all_refs()]
+
+    def store_forgot(self, refs: Int32) -> None:
+        """See `SeriesIndex.store_forgot`."""
+        self._index.store_forgot(refs)
 
     async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
         """See `SampleSink.set_metadata`."""
@@ -287,6 +310,8 @@ class Ingest:
             self._revive(ref)
 
     def _revive(self, ref: int) -> None:
+        if not self._index.has(np.array([ref], np.int32)).all():
+            raise ValueError(f"no such series: ref {ref}")
         self._index.revive(ref)
         self._announce(SeriesRecord(ref=ref, labels=self._index.labels_of(ref)))
 

@@ -14,6 +14,9 @@ from promlike.storage.index import SeriesIndex
 FOREVER_MS = 2**62 + 2**61
 """Longer before any clock than the times of samples reach, -(2^62) ms, and still an int64."""
 
+UNKNOWN = -1
+"""Of refs that were not looked at, or that no series has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepRule:
@@ -49,6 +52,8 @@ class Keep:
             every = [duration_of(options.default_ms), *(duration_of(rule.keep_ms) for rule in options.rules)]
             self._longest_ms, self._shortest_ms = max(every), min(every)
             self._keep_ms: Int64 = np.empty(0, np.int64)
+            self._labels = self._index.view.labels
+            self._looked_at = 0
 
     def forget_before(self, cutoff_ms: int) -> None:
         """Whatever the rules say, nothing before this time may be seen any more."""
@@ -69,6 +74,9 @@ class Keep:
 
     def oldest_of(self, refs: Int32 | slice) -> Int64:
         """The oldest time of which each of these series may be seen: int64[S]."""
+        if self.is_uniform:
+            count = len(range(self._index.count)[refs]) if isinstance(refs, slice) else len(refs)
+            return np.full(count, self.oldest_ms(), np.int64)
         return np.maximum(self._now_ms() - self._upto(self._index.count)[refs], self._forgotten_ms)
 
     def shows_all_from(self, time_ms: int) -> bool:
@@ -85,22 +93,42 @@ class Keep:
 
     def groups(self) -> list[tuple[int, Int32]]:
         """The series that are kept less long than the longest: their oldest time, and refs int32[S]."""
+        if self.is_uniform:
+            return []
         keep_ms = self._upto(self._index.count)
-        shorter = np.unique(keep_ms[keep_ms < self._longest_ms]).tolist()
+        shorter = np.unique(keep_ms[(keep_ms < self._longest_ms) & (keep_ms != UNKNOWN)]).tolist()
         now_ms = self._now_ms()
         return [(now_ms - duration, np.flatnonzero(keep_ms == duration).astype(np.int32)) for duration in shorter]
 
-    def _upto(self, count: int) -> Int64:
-        """How long each of the first `count` series is kept: int64[count]. The labels of a ref never change, so this is found once."""
+    def forget(self, refs: Int32) -> None:
+        """Other series may get the refs `refs int32[S]`."""
         with self._lock:
-            known, options = self._keep_ms, self.options
-            if len(known) < count:
-                fresh = np.full(count - len(known), duration_of(options.default_ms), np.int64)
-                refs = np.arange(len(known), count, dtype=np.int32)
-                for rule in reversed(options.rules):
-                    fresh[self._index.satisfying(refs, rule.matchers) - len(known)] = duration_of(rule.keep_ms)
-                self._keep_ms = np.concatenate([known, fresh])
+            self._keep_ms[refs[refs < len(self._keep_ms)]] = UNKNOWN
+
+    def _upto(self, count: int) -> Int64:
+        """How long each of the first `count` refs is kept: int64[count]. The labels of a series never change, so this is found once."""
+        with self._lock:
+            labels = self._index.view.labels
+            if labels is not self._labels:
+                self._labels, self._looked_at = labels, 0
+            added = labels.added
+            fresh = labels.order[self._looked_at : added]
+            size = max(count, int(fresh.max(initial=-1)) + 1)
+            if size > len(self._keep_ms):
+                grown = np.full(size + size // 8, UNKNOWN, np.int64)
+                grown[: len(self._keep_ms)] = self._keep_ms
+                self._keep_ms = grown
+            fresh = fresh[self._keep_ms[fresh] == UNKNOWN]
+            self._keep_ms[fresh] = self._durations(fresh)
+            self._looked_at = added
             return self._keep_ms[:count]
+
+    def _durations(self, refs: Int32) -> Int64:
+        """How long each of these series is kept, by the rules: int64[S]."""
+        found = np.full(len(refs), duration_of(self.options.default_ms), np.int64)
+        for rule in reversed(self.options.rules) if len(refs) else ():
+            found[np.isin(refs, self._index.satisfying(refs, rule.matchers))] = duration_of(rule.keep_ms)
+        return found
 
 
 def duration_of(keep_ms: int) -> int:

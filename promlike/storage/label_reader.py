@@ -12,7 +12,8 @@ from promlike.model.frame import SymbolScope
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.storage.head import Head
-from promlike.storage.index import PairCounts, SeriesIndex
+from promlike.storage.index import SeriesIndex
+from promlike.storage.series_view import PairCounts
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class LabelLookup:
         def look_up() -> tuple[list[Labels], bool]:
             found = self._index.ordered(self._matching(matcher_sets, start_ms, end_ms))
             rows = slice(0, limit or None)
-            frame = found.frame(SymbolScope(self._index.symbols)).take(np.arange(len(found.refs))[rows])
+            frame = found.frame(SymbolScope(found.symbols)).take(np.arange(len(found.refs))[rows])
             return frame.all_labels(), bool(limit) and len(found.refs) > limit
 
         return await self._run(look_up)
@@ -78,7 +79,11 @@ class LabelLookup:
     async def _run(self, look_up: Callable[[], T]) -> T:
         if self._index.count <= DIRECT_SERIES:
             return look_up()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, look_up)
+        while True:
+            generation = self._index.generation
+            found = await asyncio.get_running_loop().run_in_executor(self._executor, look_up)
+            if generation == self._index.generation:
+                return found
 
     def _matching(self, matcher_sets: Matchers, start_ms: int | None, end_ms: int | None) -> Int32:
         """Ascending refs that satisfy any of the sets and may have samples in the range."""
@@ -86,8 +91,9 @@ class LabelLookup:
         seen = self._seen(count, start_ms, end_ms)
         if not matcher_sets:
             return np.flatnonzero(seen).astype(np.int32)
-        parts = [self._index.match(tuple(matchers), count) for matchers in matcher_sets]
+        parts = [self._index.match(tuple(matchers)) for matchers in matcher_sets]
         refs = parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
+        refs = refs[refs < count]  # others came meanwhile
         return np.ascontiguousarray(refs[seen[refs]])
 
     def _seen(self, count: int, start_ms: int | None, end_ms: int | None) -> Bool:

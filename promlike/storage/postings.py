@@ -10,7 +10,8 @@ from promlike.model.blocks import Bool, Int32, Int64
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Postings:
-    """One label name: its values' symbols, ascending int32[U], and the refs that have value u, `refs[starts[u]:starts[u+1]]`, ascending."""
+    """One label name: its values' symbols, ascending int32[U], and the refs that have value u, `refs[starts[u]:starts[u+1]]`, ascending. Of
+    the first `upto` series that came."""
 
     symbols: Int32
     starts: Int64
@@ -26,17 +27,24 @@ class Postings:
 
 
 class PostingsBook:
-    """The postings of every label that was asked for. `column(name, refs int32[S])` gives value symbols int32[S], 0 where there is none.
+    """The postings of every label that was asked for. `column(name, refs int32[S])` gives value symbols int32[S], 0 where there is none;
+    `first(count)` the refs of the first so many series that came, ascending.
 
     From any thread.
     """
 
-    def __init__(self, column: Callable[[str, Int32], Int32]) -> None:
+    def __init__(self, column: Callable[[str, Int32], Int32], first: Callable[[int], Int32]) -> None:
         self._column = column
+        self._first = first
         self._known: dict[str, Postings] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(known.symbols.nbytes + known.starts.nbytes + known.refs.nbytes for known in list(self._known.values()))
+
     def of(self, name: str, count: int) -> Postings:
-        """The postings of a label over the refs below `count`, complete but for a tail of the newest series."""
+        """The postings of a label over the first `count` series, complete but for a tail of the newest."""
         known = self._known.get(name)
         if known is None or count - known.upto > max(4096, known.upto // 8):
             known = self._build(name, count)
@@ -44,24 +52,35 @@ class PostingsBook:
                 self._known[name] = known
         return known
 
-    def symbols_where(self, name: str, wanted: Bool) -> Int32:
-        """The different values that the series with `wanted bool[count]` give a label; reads the postings instead of all labels."""
-        postings = self.of(name, len(wanted))
+    def symbols_where(self, name: str, wanted: Bool, newest: Int32) -> Int32:
+        """The different values that the series with `wanted bool[refs]` give a label; reads the postings instead of all labels.
+
+        `newest int32[N]`: the refs of all series in the order in which they came.
+        """
+        postings = self.of(name, len(newest))
         symbols = postings.symbols
-        if postings.upto > len(wanted):  # built meanwhile for series that are newer than the question
-            wanted = np.pad(wanted, (0, postings.upto - len(wanted)))
         if len(symbols):
-            symbols = symbols[np.logical_or.reduceat(wanted[postings.refs], postings.starts[:-1])]
-        if postings.upto < len(wanted):
-            tail = np.arange(postings.upto, len(wanted), dtype=np.int32)
-            fresh = self._column(name, tail[wanted[postings.upto :]])
+            symbols = symbols[np.logical_or.reduceat(_among(wanted, postings.refs), postings.starts[:-1])]
+        tail = newest[postings.upto :]
+        if len(tail):
+            fresh = self._column(name, tail[_among(wanted, tail)])
             symbols = np.unique(np.concatenate([symbols, fresh[fresh != 0]]))
         return symbols
 
     def _build(self, name: str, count: int) -> Postings:
-        codes = self._column(name, np.arange(count, dtype=np.int32))
-        refs = np.flatnonzero(codes).astype(np.int32)
-        codes = codes[refs]
+        refs = self._first(count)
+        codes = self._column(name, refs)
+        refs, codes = refs[codes != 0], codes[codes != 0]
         order = np.argsort(codes, kind="stable")
         symbols, starts = np.unique(codes[order], return_index=True)
         return Postings(symbols=symbols, starts=np.append(starts, len(refs)).astype(np.int64), refs=refs[order], upto=count)
+
+
+def _among(wanted: Bool, refs: Int32) -> Bool:
+    """Which of `refs int32[S]` are wanted; those that came after the question are not."""
+    if len(refs) and refs.max() >= len(wanted):
+        inside = refs < len(wanted)
+        found = np.zeros(len(refs), np.bool_)
+        found[inside] = wanted[refs[inside]]
+        return found
+    return wanted[refs]

@@ -17,8 +17,10 @@ from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
 from promlike.storage.keep import FOREVER_MS, Keep
 from promlike.storage.options import StorageOptions
+from promlike.storage.reclaim import Reclaimer
 from promlike.storage.store import Deletion, Store
 from promlike.storage.tiers import TierProgress
+from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal import WalCommitter
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,13 @@ class Retention:
         counters: StorageCounters,
         now_ms: Callable[[], int],
         tiers: TierProgress,
+        tombstones: Tombstones,
+        reclaimer: Reclaimer,
     ) -> None:
         self._options = options
         self._tiers = tiers
+        self._tombstones = tombstones
+        self._reclaimer = reclaimer
         self._index = index
         self._head = head
         self._store = store
@@ -108,9 +114,12 @@ class Retention:
             await self._store.delete_tier_before(resolution_ms, self.oldest_row_ms(resolution_ms))
         async with self._flusher.paused():
             # First the index: a sample that comes now revives its series and so announces it to the WAL and to the next flush again.
-            refs = self._remove_empty()
+            self._remove_empty()
+            refs = self._stored_still()
             if len(refs):
                 await self._store.delete_series(refs)
+                self._index.store_forgot(refs)
+        await self._reclaimer.reclaim()
 
     async def _look_for_marks(self) -> None:
         """Learn since when tiers lack something of what came late."""
@@ -169,8 +178,15 @@ class Retention:
             self._counters.size_retentions += 1
             stats = await self._store.stats()
 
-    def _remove_empty(self) -> Int32:
-        """Take the series out of the index whose samples are all stored and too old; return them."""
+    def _stored_still(self) -> Int32:
+        """Series that left the index, now or before, but not the store; those that a deletion removed go with a flush."""
+        removed = self._index.removed()
+        stored = ~self._index.forgotten[: self._index.count]
+        stored[np.fromiter(self._tombstones.gone, np.int32, len(self._tombstones.gone))] = False
+        return np.ascontiguousarray(removed[stored[removed]])
+
+    def _remove_empty(self) -> None:
+        """Take the series out of the index whose samples are all stored and too old."""
         head, n = self._head, self._index.count
         newest_ms = head.newest_ms(slice(n))
         # A series that never had a sample has the least of all times; it may be about to get its first.
@@ -182,4 +198,3 @@ class Retention:
             head.forget_stored(refs)
             self._counters.series_removed += len(refs)
             log.info("retention removed %d series without samples", len(refs))
-        return refs

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promlike.model.blocks import Int32
-from promlike.model.frame import LabelFrame, SymbolScope
+from promlike.model.frame import LabelFrame, Symbols, SymbolScope
 from promlike.model.matchers import Matcher
 
 MEMO_BYTES = 32 << 20
@@ -19,12 +19,13 @@ MemoKey = tuple[Matcher, ...]
 class SelectedSeries:
     """Series that satisfy matchers, in the order of their labels: `refs int32[S]` and their frame's columns.
 
-    Complete for refs below `upto`, with `removals` removals of series seen.
+    Complete for the first `upto` series that came, with `removals` removals of series seen. `symbols` are those of the codes.
     """
 
     refs: Int32
     names: tuple[str, ...]
     codes: NDArray[np.int32]
+    symbols: Symbols
     upto: int
     removals: int
 

@@ -28,7 +28,7 @@ from promlike.storage.follow import Follower
 from promlike.storage.gauges import Gauges
 from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
-from promlike.storage.index import PairCounts, SeriesIndex
+from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
 from promlike.storage.keep import FOREVER_MS, Keep, KeepOptions
 from promlike.storage.label_reader import LabelLookup
@@ -36,9 +36,12 @@ from promlike.storage.memory import keep_trimmed
 from promlike.storage.options import StorageOptions
 from promlike.storage.querier import Querier
 from promlike.storage.raw_reader import RawReader
+from promlike.storage.reclaim import Reclaimer
 from promlike.storage.recovery import load_store, replay_wal
+from promlike.storage.ref_use import RefUse
 from promlike.storage.retention import Retention
 from promlike.storage.roller import Roller
+from promlike.storage.series_view import PairCounts
 from promlike.storage.snapshots import new_snapshot, remove_drafts
 from promlike.storage.store import Store, StoredDay, StoreStats, WalPosition
 from promlike.storage.tier_reader import TierReader
@@ -96,9 +99,11 @@ class Storage:
             None,
             self._views.wake,
         )
-        self._retention = Retention(
-            options, self._index, self._head, store, self._flusher, self._ingest, self._wal, self._keep, self.counters, now_ms, tiers
-        )
+        self.ref_use = RefUse()
+        books = (self._index, self._head, self._ingest, self._tombstones, self._deleter)
+        reclaimer = Reclaimer(*books, self._flusher, self._wal, self._keep, self.ref_use, self.counters)
+        rest = (self._ingest, self._wal, self._keep, self.counters, now_ms, tiers, self._tombstones, reclaimer)
+        self._retention = Retention(options, self._index, self._head, store, self._flusher, *rest)
         self._follower = Follower(options.follow_interval_ms, store, self._index, self._head, self._flusher, self.changes)
         retention, keep, raw = self._retention, self._keep, RawReader(self._head, store, self._tombstones)
         self._roller = Roller(self._head, store, self._flusher, raw, self._tombstones, tiers, self.counters, retention, self._follower)
@@ -139,6 +144,7 @@ class Storage:
         parts = (self._index, self._head, self._ingest, self._deleter, self.counters)
         self._writer.open(await _to_its_end(replay_wal, folder, position, *parts, progress, self.replay))
         self._wal.applied = self._writer.position
+        self._index.release_gaps()
         for portion in others:
             await self._follower.adopt(portion)
         self._flusher.stored = None if self._is_unstored() else self._wal.applied

@@ -263,8 +263,8 @@ class Store(Protocol):
         ...
 
     async def delete_series(self, refs: Int32) -> None:
-        """Forget these series and their exemplars. They have no samples left, or none that retention would keep; a flush may announce them
-        again later.
+        """Forget these series with all that is stored under their refs: no samples, or none that retention would keep. A flush may announce
+        them again later, or other series with their refs.
         """
         ...
 

@@ -9,6 +9,7 @@ from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.exemplars import Exemplars
 from promlike.model.labels import METRIC_NAME, Labels
 from promlike.storage.access import AppendResult, Metadata
+from promlike.storage.ref_use import RefUse
 
 Row = tuple[Labels, int, int]
 """Labels, time, and the bits of the value."""
@@ -22,6 +23,7 @@ class ListSink:
         self.rows: list[Row] = []
         self.exemplars: list[tuple[Labels, int, float, str]] = []
         self.metadata: list[Metadata] = []
+        self.ref_use = RefUse()
         self.refuse = refuse
         self.unavailable = unavailable
         self._before_ms = before_ms

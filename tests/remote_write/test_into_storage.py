@@ -16,6 +16,7 @@ from promlike.model.matchers import Matcher, MatchOp
 from promlike.remote_write.receiver import RemoteWriteReceiver
 from promlike.storage.access import Metadata, SelectRequest
 from promlike.storage.duckdb.store import DuckDBStore
+from promlike.storage.options import HOUR_MS
 from promlike.storage.storage import Storage, StorageOptions
 from tests.remote_write import wire
 
@@ -49,6 +50,37 @@ async def everything(storage: Storage) -> Found:
 
 def bits_of(value: float) -> int:
     return int(struct.unpack("<Q", struct.pack("<d", value))[0])
+
+
+async def test_a_sender_never_writes_into_the_series_that_got_a_ref(tmp_path: Path) -> None:
+    """Label bytes that are known stand for a ref until they are swept; then they come as those of a new series."""
+    clock = [NOW - 4 * HOUR_MS]
+    options = StorageOptions(data_dir=tmp_path, retention_ms=HOUR_MS, tier_retention_ms={300_000: HOUR_MS, HOUR_MS: HOUR_MS})
+    storage = Storage(options, DuckDBStore(tmp_path / "samples.duckdb", threads=1, readers=1), now_ms=lambda: clock[0])
+    await storage.open(lambda _: None)
+    storage._retention._reclaimer.least_series = 1
+    receiver = RemoteWriteReceiver(storage)
+
+    async def pass_hours() -> int:
+        await storage.flush()
+        clock[0] += 2 * HOUR_MS
+        for _ in range(2):
+            await storage.enforce_retention()
+        return storage.counters.series_forgotten
+
+    for number in range(3):
+        await receiver.write(wire.snappy(wire.simple("up", [(1.0, clock[0])], job=f"old{number}")))
+    assert await pass_hours() == 0
+    for table in receiver.tables:
+        table.sweep()
+        table.sweep()
+    assert await pass_hours() == 3
+    jobs = [f"new{number}" for number in range(3)] + [f"old{number}" for number in range(3)]
+    for value, job in enumerate(jobs):
+        await receiver.write(wire.snappy(wire.simple("up", [(float(value), NOW)], job=job)))
+    assert storage._index.count == 6
+    assert await everything(storage) == {(("__name__", "up"), ("job", job)): [(NOW, bits_of(value))] for value, job in enumerate(jobs)}
+    await storage.close()
 
 
 async def test_acknowledged_samples_are_found_before_and_after_a_restart(tmp_path: Path) -> None:

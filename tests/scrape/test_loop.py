@@ -403,3 +403,15 @@ def test_missed_scrapes_are_left_out() -> None:
     assert schedule.next_wait_ms(5400) == 600
     assert schedule.next_wait_ms(8400) == 600
     assert schedule.next_wait_ms(1000) == 1000, "a clock that was set back does not stop scraping"
+
+
+async def test_series_are_held_until_the_target_has_not_shown_them_for_a_while() -> None:
+    """Storage gives a ref to another series when nobody holds it: what a scrape, or a marker that is owed, may still use is held."""
+    async with scraping() as (target, scraper):
+        for scrape in range(8):
+            target.body = "".join(f'm{{n="{scrape}",i="{i}"}} 1\n' for i in range(400))
+            await scraper.scrape_all(scrape * 10_000)
+            held = set(np.concatenate(scraper.sink.ref_use.held()).tolist())
+            assert {scraper.sink.refs[labels] for labels, _, _ in scraper.sink.rows[-800:]} <= held
+        assert len(scraper.sink.refs) > 3200
+        assert len(held) < 2500

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,3 +110,9 @@ def test_inherited_series_are_marked_unless_they_show_up(present: bool) -> None:
             new.inherit(old.present())
     names = list(sink.refs)
     assert [names[ref] for ref in new.gone().tolist()] == ([] if present else [(("__name__", "a"),)])
+
+
+def test_inherited_series_are_held() -> None:
+    cache = SeriesCache()
+    cache.inherit(np.array([5, 9], np.int32))
+    assert {5, 9} <= set(cache.held_refs().tolist())

@@ -343,6 +343,27 @@ class StoreSuite:
         await store.write(batch({2: [(START_MS, 3.0)]}, series=records("a", "b", "c")[2:], position=(1, 16)))
         assert [(s.ref, s.min_time_ms) for s in await loaded(store)] == [(1, START_MS), (2, START_MS)]
 
+    async def test_the_ref_of_a_deleted_series_may_go_to_another(self, stores: Stores) -> None:
+        store = await stores()
+        samples = {ref: [(FLOOR_MS + k * 100_000, 1.0) for k in range(1, 150)] for ref in range(2)}
+        exemplars = [(ref, FLOOR_MS + 1, 1.0, "{}") for ref in range(2)]
+        written = batch(samples, series=records("a", "b"), exemplars=exemplars)
+        await store.write(replace(written, marks=lambda reached: marks((0, FLOOR_MS, FLOOR_MS + 1), (1, FLOOR_MS, FLOOR_MS + 1))))
+        await store.write_tiers(tier_batch(samples, Watermark.at(FLOOR_MS + 5 * HOUR_MS), foreign=await store.foreign_changes()))
+        await store.delete_series(np.array([0], np.int32))
+        other = [SeriesRecord(ref=0, labels=up("other"))]
+        await store.write(batch({0: [(FLOOR_MS + 1, 7.0)]}, series=other, position=(1, 16)))
+        assert await read(store, [0, 1]) == [[(FLOOR_MS + 1, 7.0)], samples[1]]
+        for resolution in (FIVE_MS, HOUR_MS):
+            assert await rows(store, resolution, 0) == []
+            assert await rows(store, resolution, 1) == expected_rows(samples[1], resolution)
+        assert [row[0] for row in await read_exemplars(store, [0, 1])] == [1]
+        assert (await store.load_marks(None)).refs.tolist() == [1]
+        assert sorted((s.ref, s.labels, s.min_time_ms) for s in await loaded(store)) == [
+            (0, up("other"), FLOOR_MS + 1),
+            (1, up("b"), FLOOR_MS + 100_000),
+        ]
+
     async def test_deletions_spare_other_series_other_times_and_the_batch_they_come_with(self, stores: Stores) -> None:
         store = await stores()
         rows = [(START_MS + k * 10, float(k)) for k in range(10)]

@@ -242,6 +242,7 @@ async def test_rows_of_rollups_that_were_stored_one_by_one_are_packed(
     samples[7] = [(FLOOR_MS + 1, STALE_NAN), (FLOOR_MS + 2, math.inf), (FLOOR_MS + 3, math.nan)]
     with duckdb.connect(tmp_path / "promlike.duckdb") as connection:
         migrate(connection, "file", MIGRATIONS[:6])
+        connection.executemany("INSERT INTO series VALUES (?, 'up', '{}')", [(ref,) for ref in samples])
         for name, resolution_ms in RESOLUTIONS_MS.items():
             for ref in samples:
                 rows = [(ref, *row) for row in expected_rows(samples[ref], resolution_ms)]

@@ -7,7 +7,7 @@ import duckdb
 
 from promlike.errors import StorageError
 from promlike.storage.duckdb import macros, packed, views
-from promlike.storage.duckdb.schema import EXEMPLARS, FIRST_TABLES, FLUSHES, ROLLUP_TABLES
+from promlike.storage.duckdb.schema import EXEMPLARS, FIRST_TABLES, FLUSHES, ROLLUP_TABLES, STRAYS
 
 _VERSION = "SELECT value FROM state WHERE key = 'schema_version'"
 
@@ -31,6 +31,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=5, name="rollup tiers", statements=ROLLUP_TABLES),
     Migration(version=6, name="what flushes changed", statements=FLUSHES),
     Migration(version=7, name="packed rollup tiers", statements=packed.STATEMENTS, convert=packed.pack_old_rows),
+    Migration(version=8, name="nothing of series that are gone", statements=STRAYS),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

@@ -33,6 +33,12 @@ EXEMPLARS = (
 """The view `exemplar` is for people, as `sample` is."""
 
 
+STRAYS = tuple(
+    f"DELETE FROM {table} WHERE series_id NOT IN (SELECT id FROM series)"
+    for table in ("samples", "exemplars", "series_times", "rollup_5m", "rollup_1h", "rollup_marks")
+)
+"""What retention left of series that it had removed. From version 8 on nothing is left, because the id may go to another series."""
+
 _ROLLUP_COLUMNS = """
     series_id INTEGER NOT NULL, bucket BIGINT NOT NULL, count INTEGER NOT NULL, sum DOUBLE, min DOUBLE, max DOUBLE,
     first_ts BIGINT NOT NULL, first_value DOUBLE, last_ts BIGINT NOT NULL, last_value DOUBLE, reset_sum DOUBLE, ends_stale BOOLEAN NOT NULL

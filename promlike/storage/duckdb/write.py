@@ -10,9 +10,10 @@ import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no type in
 
 from promlike.model.blocks import Int32, Int64
 from promlike.model.labels import METRIC_NAME
-from promlike.storage.duckdb.rows import insert, put_state
-from promlike.storage.duckdb.tiers import forget_deleted, load_tier_state, write_marks
-from promlike.storage.store import Deletion, FlushBatch, SampleChunk, SeriesRecord
+from promlike.storage.duckdb.rows import insert, put_state, registered
+from promlike.storage.duckdb.tiers import forget_deleted, load_tier_state, table_of, write_marks
+from promlike.storage.store import NEVER_LAST_MS, Deletion, FlushBatch, SampleChunk, SeriesRecord
+from promlike.storage.tiers import SPANS_MS
 
 SERIES_AT_ONCE = 10_000
 """Series whose labels stand in memory together while they are written."""
@@ -68,10 +69,17 @@ def delete_samples(connection: duckdb.DuckDBPyConnection, deletions: Sequence[De
 
 
 def delete_series(connection: duckdb.DuckDBPyConnection, refs: Int32) -> None:
-    """See `Store.delete_series`."""
+    """See `Store.delete_series`. Samples that retention hides may be there still; bounds let DuckDB skip most row groups."""
+    given = pa.table({"id": pa.array(refs)})
+    with registered(connection, "leaving", given):
+        query = "SELECT coalesce(max(max_ts), $1) FROM series_times WHERE series_id IN (SELECT id FROM leaving)"
+        last_ms = connection.execute(query, [NEVER_LAST_MS]).fetchall()[0][0]
+    within = f"series_id IN (SELECT id FROM incoming) AND series_id BETWEEN {refs.min()} AND {refs.max()}"
     insert(
         connection,
-        pa.table({"id": pa.array(refs)}),
+        given,
+        f"DELETE FROM samples WHERE ts <= {last_ms} AND {within}",
+        *(f"DELETE FROM {table} WHERE {within}" for table in (*map(table_of, SPANS_MS), "rollup_marks")),
         "DELETE FROM series WHERE id IN (SELECT id FROM incoming)",
         "DELETE FROM series_times WHERE series_id IN (SELECT id FROM incoming)",
         "DELETE FROM exemplars WHERE series_id IN (SELECT id FROM incoming)",
