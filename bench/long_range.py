@@ -3,6 +3,7 @@
 The samples (by default 1,000 counters at 15 s over the last 30 days) go straight into the store, a day at a time, as flushes would bring
 them. Then a storage is opened on it that rolls everything up, as it does with what was stored before there were rollups. Then it is opened
 again and asked: each query cold, that is for the first time on a storage just opened, then several times more; of these the median counts.
+Last comes a panel that is refreshed: the result cache has the answer of one step before.
 
 The store is a DuckDB file in a temporary folder unless `--store` names a PostgreSQL database. Its schema `promlike_bench` is dropped
 before and afterwards, unless `--keep` is given, with which a second run only asks.
@@ -16,16 +17,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from promlike.api.encode import encode_value
 from promlike.kernel import compile_kernels
 from promlike.model.blocks import SampleBlock, StepGrid
+from promlike.model.clock import wall_clock_ms
 from promlike.model.labels import labels
 from promlike.model.tiers import RESOLUTIONS_MS, floor_ms
+from promlike.promql.cached.cache import ResultCache
+from promlike.promql.cached.changed import ChangeLog
+from promlike.promql.cached.history import StoreHistory
+from promlike.promql.cached.ranges import CachedRanges
 from promlike.promql.engine import Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.result import QueryResult
@@ -174,13 +181,47 @@ async def ask(options: argparse.Namespace, folder: Path, now_ms: int, question: 
             started = time.monotonic()
             result = await evaluate()
             times.append((time.monotonic() - started) * 1000)
+        refreshed = [await refresh(storage, engine, pool, question, grid, result) for _ in range(options.times)]
         engine.close()
     await storage.close()
     source = next((name for name in RESOLUTIONS_MS if any(f"the {name} rollup" in info for info in result.infos)), "samples")
     print(
         f"{question.name:26} {count} steps from {source:8} {result.stats.total_samples / 1e6:7.2f} M read"
         f"   cold {times[0]:7.0f} ms   warm {median(times[1:]):7.0f} ms"
+        f"   refreshed {median(refreshed):7.1f} ms"
     )
+
+
+async def refresh(
+    storage: Storage, engine: Engine, pool: ThreadPoolExecutor, question: Question, grid: StepGrid, whole: QueryResult
+) -> float:
+    """Milliseconds for a query through a result cache that has its answer of one step before. Raise RuntimeError when it is another one."""
+
+    async def nothing() -> None:
+        pass
+
+    ranges = CachedRanges(
+        engine,
+        EngineOptions(),
+        ResultCache(1 << 28),
+        ChangeLog(),
+        pool,
+        oldest_ms=lambda: storage.oldest_ms,
+        history=StoreHistory(),
+        flushes=storage.flushes,
+        choose_tiers=storage.choose_tiers,
+        view=lambda: storage.view,
+        hurry=nothing,
+        now_ms=wall_clock_ms,
+    )
+    before = replace(grid, start_ms=grid.start_ms - grid.step_ms)
+    await ranges.range(storage, question.query, before, resolution_ms=question.resolution_ms)
+    started = time.monotonic()
+    result = await ranges.range(storage, question.query, grid, resolution_ms=question.resolution_ms)
+    seconds = time.monotonic() - started
+    if encode_value(result.value) != encode_value(whole.value) or result.infos != whole.infos:
+        raise RuntimeError(f"{question.name}: another answer from the cache")
+    return seconds * 1000
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

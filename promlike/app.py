@@ -243,7 +243,7 @@ class Server:
             oldest_ms=lambda: storage.oldest_ms,
             history=self._history,
             flushes=storage.flushes,
-            reads_tiers=storage.reads_tiers,
+            choose_tiers=storage.choose_tiers,
             view=lambda: storage.view,
             hurry=storage.hurry,
             now_ms=wall_clock_ms,

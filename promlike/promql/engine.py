@@ -329,7 +329,7 @@ class Engine:
             stats=stats,
             lease=budget.lease(answer_bytes(outcome)),
             notes=None if selection.warnings else run.annotations.notes,
-            repeatable=run.repeatable and not any(_may_differ_by_range(block) for block in selection.blocks),
+            repeatable=run.repeatable and not any(_may_differ_by_range(block, query.timing) for block in selection.blocks),
         )
 
     def _execution(self, query: _Query, selection: Selection, budget: Budget, chunks: Chunks, trace: Trace) -> Execution:
@@ -348,6 +348,8 @@ class Engine:
         )
 
 
-def _may_differ_by_range(block: SeriesBlock) -> bool:
-    """Types and units go with the name, so series that differ in them alone become one; a tier is chosen by what is asked for in all."""
-    return block.tier is not None or not _TYPED.isdisjoint(block.labels.names)
+def _may_differ_by_range(block: SeriesBlock, timing: Timing) -> bool:
+    """Types and units go with the name, so series that differ in them alone become one; a tier is chosen by what is asked for in all, if it
+    was not asked for by name.
+    """
+    return (block.tier is not None and timing.resolution_ms is None) or not _TYPED.isdisjoint(block.labels.names)

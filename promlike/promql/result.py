@@ -93,7 +93,7 @@ class QueryResult:
 
     `lease` counts the memory of the value and of its answer for as long as one of them is kept. `repeatable` false: what was answered at a
     step may have to do with other steps, because the order of series decided, as between equal values of topk, or because a rollup tier was
-    read, which is chosen for all steps together. `notes`: the annotations by steps, None when that is not known.
+    read that was chosen for all steps together. `notes`: the annotations by steps, None when that is not known.
     """
 
     value: Value

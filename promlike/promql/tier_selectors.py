@@ -41,7 +41,7 @@ def unknown_start(rows: TierRows) -> Float64:
 def latest_of_tier(run: Execution, node: ast.VectorSelector, tier: Tier, column: Column, grid: StepGrid) -> StepBlock:
     """Of the newest row of each step what `column` makes of it, `float64[B]`, if its last sample is within lookback and not gone stale."""
     ends = run.timing.ends_ms(node, grid)
-    _tell(run, node, tier, moved=bool((ends % tier.resolution_ms).any()))
+    _tell(run, node, tier, ends)
     return _latest(run, tier, column, ends)
 
 
@@ -65,7 +65,7 @@ def tier_selector(run: Execution, node: ast.MatrixSelector, labels: LabelFrame, 
     ends = run.timing.ends_ms(node.selector, grid)
     asked = run.timing.length_ms(node.range)
     width = ceil_ms(asked, tier.resolution_ms)
-    _tell(run, node, tier, moved=bool((ends % tier.resolution_ms).any()), widened_ms=width if width != asked else 0)
+    _tell(run, node, tier, ends, widened_ms=width if width != asked else 0)
     return TierValue(labels=labels, tier=tier, ends_ms=_floor(ends, tier), range_ms=width, asked_ms=asked)
 
 
@@ -95,11 +95,14 @@ def _floor(ends: Int64, tier: Tier) -> Int64:
     return floored
 
 
-def _tell(run: Execution, node: ast.VectorSelector | ast.MatrixSelector, tier: Tier, *, moved: bool, widened_ms: int = 0) -> None:
-    """Say in an info which tier answers a selector, and how its windows had to be changed for that."""
+def _tell(run: Execution, node: ast.VectorSelector | ast.MatrixSelector, tier: Tier, ends: Int64, *, widened_ms: int = 0) -> None:
+    """Say in an info which tier answers a selector at `ends int64[T]`, and how its windows had to be changed for that."""
     name = RESOLUTION_NAMES[tier.resolution_ms]
-    changes = [f"moved back by less than {name}"] if moved else []
+    moved = ends % tier.resolution_ms != 0
+    changes = [f"moved back by less than {name}"] if moved.any() else []
     if widened_ms:
         changes.append(f"widened to {format_duration(widened_ms)}")
     how = f", {'times' if isinstance(node, ast.VectorSelector) else 'windows'} {' and '.join(changes)}" if changes else ""
-    run.annotations.info(f"read from the {name} rollup{how}: {format_expr(node)}", node.span)
+    # Each step would have said the same, unless only some of their windows are moved.
+    steps = np.ones(len(ends), np.bool_) if moved.all() or not moved.any() else None
+    run.annotations.info(f"read from the {name} rollup{how}: {format_expr(node)}", node.span, steps=steps)

@@ -68,6 +68,20 @@ class SelectRequest:
     tiers: tuple[TierOption, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierChoice:
+    """What would answer some requests now: the tiers of these resolutions, samples alone without any.
+
+    `is_mixed`: samples would answer one of them that a tier could answer. `is_settled`: rows that would be read are what their samples make
+    of them, and will be. `oldest_row_ms`: before that time none may be seen.
+    """
+
+    resolutions_ms: frozenset[int]
+    is_mixed: bool
+    is_settled: bool
+    oldest_row_ms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeriesBlock:
     """The answer to one request: labels and samples of S series, row for row. Series without a sample in the range are left out.

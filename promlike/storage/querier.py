@@ -16,7 +16,7 @@ from promlike.model.frame import SymbolScope
 from promlike.model.threads import worker_pool
 from promlike.model.tiers import RESOLUTION_NAMES, Tier
 from promlike.model.trace import OFF, Trace
-from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock, TierOption
+from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock, TierChoice, TierOption
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deferred import DeferredSamples
 from promlike.storage.head import Head
@@ -236,16 +236,31 @@ class Querier:
         needed = np.flatnonzero((upto > start_ms) & (self._head.stored_from_ms[refs] <= upto))
         return needed, int(upto[needed].max()) if len(needed) else start_ms
 
-    async def reads_tiers(self, requests: Sequence[SelectRequest]) -> bool:
-        """Would a tier answer any of these requests now?"""
+    async def choose_tiers(self, requests: Sequence[SelectRequest]) -> TierChoice:
+        """What would answer these requests now: tiers or samples?"""
         concerned = [request for request in requests if request.tiers]
         known = [self._index.memoised(request.matchers) for request in concerned]
         if sum(DIRECT_SERIES if series is None else len(series.refs) for series in known) < DIRECT_SERIES:
-            return self._choose_any(concerned)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._choose_any, concerned)
+            return self._choose_tiers(concerned)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._choose_tiers, concerned)
 
-    def _choose_any(self, requests: Sequence[SelectRequest]) -> bool:
-        return any(self._tiers.choose(request, self._index.select(request.matchers).refs) is not None for request in requests)
+    def _choose_tiers(self, requests: Sequence[SelectRequest]) -> TierChoice:
+        chosen: set[int] = set()
+        is_mixed, is_settled = False, True
+        for request in requests:
+            refs = self._index.select(request.matchers).refs
+            option = self._tiers.choose(request, refs)
+            if option is None:
+                is_mixed |= len(refs) > 0
+            else:
+                chosen.add(option.resolution_ms)
+                is_settled = is_settled and self._tiers.is_settled(refs, option.resolution_ms, self._keep.oldest_of(refs))
+        return TierChoice(
+            resolutions_ms=frozenset(chosen),
+            is_mixed=is_mixed,
+            is_settled=is_settled,
+            oldest_row_ms=max(map(self._tiers.oldest_row_ms, chosen), default=0),
+        )
 
     async def flushes(self, after: int) -> FlushNews:
         """See `Store.load_flushes`."""

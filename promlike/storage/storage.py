@@ -17,7 +17,7 @@ from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
 from promlike.model.trace import OFF, Trace
-from promlike.storage.access import AppendResult, Loading, Metadata, Selection, SelectRequest
+from promlike.storage.access import AppendResult, Loading, Metadata, Selection, SelectRequest, TierChoice
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
 from promlike.storage.deletion import Deleter
@@ -341,10 +341,10 @@ class Storage:
         """The metric names of the series of `refs int32[S]`, each once; "" for series without one."""
         return self._index.metrics_of(refs)
 
-    async def reads_tiers(self, requests: Sequence[SelectRequest]) -> bool:
-        """Would a rollup tier answer any of these requests now?"""
+    async def choose_tiers(self, requests: Sequence[SelectRequest]) -> TierChoice:
+        """What would answer these requests now: rollup tiers or samples?"""
         self._check_open()
-        return await self._querier.reads_tiers(requests)
+        return await self._querier.choose_tiers(requests)
 
     async def flushes(self, after: int) -> FlushNews:
         """See `Store.load_flushes`."""

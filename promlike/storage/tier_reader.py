@@ -49,7 +49,7 @@ class TierReader:
         self._raw = raw
         self._progress = progress
         self._oldest_ms = oldest_ms
-        self._oldest_row_ms = oldest_row_ms
+        self.oldest_row_ms = oldest_row_ms
 
     def choose(self, request: SelectRequest, refs: Int32) -> TierOption | None:
         """The tier that is to answer for the series `refs int32[S]`; None when samples are to."""
@@ -70,7 +70,7 @@ class TierReader:
         hidden_ms = self._oldest_ms() - first_ms
         if hidden_ms <= 0 or first_ms >= request.end_ms:
             return None
-        reaching = [option for option in request.tiers if self._oldest_row_ms(option.resolution_ms) <= first_ms] or [request.tiers[-1]]
+        reaching = [option for option in request.tiers if self.oldest_row_ms(option.resolution_ms) <= first_ms] or [request.tiers[-1]]
         best = min(option.fit for option in reaching)
         if best is Fit.ROUGH:
             return reaching[0] if hidden_ms * NOTICED > request.end_ms - first_ms else None
@@ -113,12 +113,31 @@ class TierReader:
         reached = self._progress.rolled_up_ms(refs)
         if reached is None:
             return np.full(len(refs), NEVER, np.int64)
-        head = self._head
-        late = (head.late_from_ms[refs] - 1) // resolution_ms * resolution_ms
-        # What waits for a flush may be older than the tiers reach, when its series lags behind.
-        flushed = np.maximum(head.flushed_ms[refs], NEVER)
-        waiting = np.where(head.last_ms[refs] > flushed, flushed // resolution_ms * resolution_ms, reached)
-        return np.minimum(np.minimum(reached, late), waiting)
+        return np.minimum(np.minimum(reached, self._right_ms(refs, resolution_ms)), self._flushed_ms(refs, resolution_ms, reached))
+
+    def is_settled(self, refs: Int32, resolution_ms: int, oldest_ms: Int64) -> bool:
+        """Are the rows of `refs int32[S]`, and what is rolled up on the way, what the samples make of them, so that the same will be read
+        once all of it is rolled up? `oldest_ms int64[S]`: the oldest time of which the samples of each are surely there.
+
+        Not while late samples or deletions wait to be rolled up, which is not done once the samples around them are gone, nor where other
+        daemons roll up what this one need not have seen.
+        """
+        reached = self._progress.rolled_up_ms(refs)
+        if reached is None or self._progress.state.others_ms is not None:
+            return False
+        right = self._right_ms(refs, resolution_ms) >= reached
+        in_time = (self._flushed_ms(refs, resolution_ms, reached) >= reached) | (self._head.first_ms[refs] > reached)
+        return bool((right & in_time & (reached >= oldest_ms)).all())
+
+    def _right_ms(self, refs: Int32, resolution_ms: int) -> Int64:
+        """int64[S]: up to the end of which bucket nothing came late or went since it was rolled up."""
+        right: Int64 = (self._head.late_from_ms[refs] - 1) // resolution_ms * resolution_ms
+        return right
+
+    def _flushed_ms(self, refs: Int32, resolution_ms: int, reached: Int64) -> Int64:
+        """int64[S]: what waits for a flush may be older than the tiers reach, when its series lags behind."""
+        flushed = np.maximum(self._head.flushed_ms[refs], NEVER)
+        return np.where(self._head.last_ms[refs] > flushed, flushed // resolution_ms * resolution_ms, reached)
 
     def count(self, refs: Int32, option: TierOption) -> int:
         """How many rows `read` returns at most."""
@@ -131,7 +150,7 @@ class TierReader:
 
     def _start_ms(self, option: TierOption) -> int:
         """Where retention lets the rows of a tier begin."""
-        return max(option.start_ms, floor_ms(self._oldest_row_ms(option.resolution_ms), option.resolution_ms))
+        return max(option.start_ms, floor_ms(self.oldest_row_ms(option.resolution_ms), option.resolution_ms))
 
     async def _newest(self, refs: Int32, after_ms: Int64, option: TierOption, trace: Trace) -> TierBlock:
         """What is rolled up on the way: samples after `after_ms int64[S]`."""

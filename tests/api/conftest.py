@@ -120,7 +120,7 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
                 oldest_ms=lambda: storage.oldest_ms,
                 history=StoreHistory(),
                 flushes=storage.flushes,
-                reads_tiers=storage.reads_tiers,
+                choose_tiers=storage.choose_tiers,
                 view=lambda: storage.view,
                 hurry=storage.hurry,
                 now_ms=wall_clock_ms,

@@ -12,7 +12,7 @@ from promlike.promql.options import Deadline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """`number` and `settled_ms`: the newest change, and until when samples are settled, as it began."""
+    """`number` and `settled_ms`: the newest change, and until when samples are settled, as it began. `is_tiered`: see `tiered.py`."""
 
     text: str
     key: RunKey
@@ -23,6 +23,7 @@ class Planned:
     deadline: Deadline | None
     lookback_ms: int | None
     with_stats: bool
+    is_tiered: bool = False
 
     def last_settled_ms(self) -> int:
         """The time after which no step may be kept."""

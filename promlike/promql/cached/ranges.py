@@ -25,6 +25,7 @@ from promlike.promql.cached.points import Points, joined
 from promlike.promql.cached.reach import has_gaps, reaches
 from promlike.promql.cached.run import Run, RunKey
 from promlike.promql.cached.shared import SharedRuns
+from promlike.promql.cached.tiered import with_tier
 from promlike.promql.context import QueryWindow
 from promlike.promql.engine import PARSED_AT_ONCE, Engine
 from promlike.promql.options import Deadline, EngineOptions
@@ -35,7 +36,7 @@ from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult
 from promlike.promql.shape import Shape
 from promlike.promql.steady import is_steady
 from promlike.promql.timing import Timing
-from promlike.storage.access import Fit, Queryable, SelectRequest
+from promlike.storage.access import Fit, Queryable, SelectRequest, TierChoice
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class CachedRanges:
 
     `log` must be told of every change of samples older than SETTLED_MS once it can be read, `flushes(after)` tells what flushes changed
     after the one of this number, those of others among them, `oldest_ms()` is the time before which retention lets nothing be seen, and
-    `reads_tiers(requests)` says whether a rollup tier would answer any of them now. `view()` tells up to which flush what others stored is
+    `choose_tiers(requests)` says which rollup tiers would answer them now. `view()` tells up to which flush what others stored is
     seen as a whole, and `hurry()` asks for more to be. `shared`: the second level of the cache, which goes
     by the same `history`.
     """
@@ -73,7 +74,7 @@ class CachedRanges:
         oldest_ms: Callable[[], int],
         history: StoreHistory,
         flushes: Callable[[int], Awaitable[FlushNews]],
-        reads_tiers: Callable[[Sequence[SelectRequest]], Awaitable[bool]],
+        choose_tiers: Callable[[Sequence[SelectRequest]], Awaitable[TierChoice]],
         view: Callable[[], StoreView],
         hurry: Callable[[], Awaitable[None]],
         now_ms: Callable[[], int],
@@ -87,11 +88,13 @@ class CachedRanges:
         self._oldest_ms = oldest_ms
         self._history = history
         self._flushes = flushes
-        self._reads_tiers = reads_tiers
+        self._choose_tiers = choose_tiers
         self._view = view
         self._hurry = hurry
         self._now_ms = now_ms
         self._shared = shared
+        self._has_others = False
+        """Has another daemon written into the database, as far as is known?"""
 
     async def range(
         self,
@@ -134,7 +137,7 @@ class CachedRanges:
                 trace=trace,
             )
         run, shared = self._valid(plan), None
-        if self._shared is not None and plan.lacks(_span(run)) * LEAST_SHARE > grid.count:
+        if self._shared is not None and not plan.is_tiered and plan.lacks(_span(run)) * LEAST_SHARE > grid.count:
             with looking.child("ask the cache that daemons share") as step:
                 shared = await self._shared.find(plan)
                 step.add("steps=%d", 0 if shared is None else shared.steps)
@@ -147,7 +150,7 @@ class CachedRanges:
             looking.add("steps=%d of %d, %s to %s", found.steps, grid.count, Utc(found.first_ms), Utc(found.last_ms))
         looking.end()
         result = None if found is None else await self._around(source, plan, found, trace, from_shared=run is shared)
-        if result is None:
+        if result is None or not self._still_holds(plan):
             counters.missed += 1
             result = await self._part(source, plan, grid, trace)
         else:
@@ -169,6 +172,7 @@ class CachedRanges:
         except StorageError:
             return False
         self._history.learn(news, after, self._log)
+        self._has_others = self._has_others or any(not record.own for record in news.records)
         return True
 
     async def _plan(
@@ -223,10 +227,10 @@ class CachedRanges:
             if self._sees_news(plan):
                 trace.add("not used, because others have just stored what steps look at")
                 return None
-        settled = await self._without_tiers(expr, timing, plan)
-        if settled is None:
-            trace.add("not used, because rollups answer, or samples are gone")
-        return settled
+        chosen = await self._with_chosen(expr, timing, plan)
+        if chosen is None:
+            trace.add("not used, because of rollups that change yet, or for this range only, or because samples are gone")
+        return chosen
 
     def _sees_news(self, plan: Planned) -> bool:
         """May steps look at what others stored and this process does not see as a whole yet? How much of it, depends on what is read."""
@@ -236,19 +240,21 @@ class CachedRanges:
         touched_steps = self._history.touched_since(followed, plan.reaches)
         return any(first <= plan.grid.end_ms and last >= plan.grid.start_ms for first, last in touched_steps)
 
-    async def _without_tiers(self, expr: ast.Expr, timing: Timing, plan: Planned) -> Planned | None:
-        """None when rollup tiers have something to say: they are chosen for a range as a whole, where they fit all of it, or where samples
-        are gone. Where they are not, though they would fit, parts are to be read from samples like the whole.
-        """
-        if plan.grid.start_ms < plan.first_seen_ms(self._oldest_ms()):
-            return None
+    async def _with_chosen(self, expr: ast.Expr, timing: Timing, plan: Planned) -> Planned | None:
+        """With the tier, or samples, chosen for the range as a whole, from which parts are to be read, too; None when that may not be."""
+        is_hidden = plan.grid.start_ms < plan.first_seen_ms(self._oldest_ms())
         requests = plan_requests(expr, Shape(expr), plan.grid, timing)
         options = [option for request in requests for option in request.tiers]
-        if all(option.fit is Fit.ROUGH and not option.forced for option in options):
+        if not is_hidden and all(option.fit is Fit.ROUGH and not option.forced for option in options):
             return plan
-        if await self._reads_tiers(requests):
-            return None
-        return replace(plan, key=replace(plan.key, resolution_ms=0))
+        choice = await self._choose_tiers(requests)
+        if choice.resolutions_ms:
+            return None if self._has_others else with_tier(plan, requests, choice, is_hidden=is_hidden)
+        return None if is_hidden else replace(plan, key=replace(plan.key, resolution_ms=0))
+
+    def _still_holds(self, plan: Planned) -> bool:
+        """Are rows still what they were when it began? Until a change is rolled up, rows of other times may be hidden with it."""
+        return not plan.is_tiered or self._log.number == plan.number
 
     def _valid(self, plan: Planned) -> Run | None:
         """What is kept for a query and still holds."""
@@ -322,7 +328,7 @@ class CachedRanges:
 
     async def _keep(self, plan: Planned, run: Run | None, result: QueryResult) -> None:
         """Remember an answer, without its young steps, together with what is kept from before it."""
-        if not may_be_joined(result) or not isinstance(result.value, Matrix):
+        if not may_be_joined(result) or not isinstance(result.value, Matrix) or not self._still_holds(plan):
             return
         grid = plan.grid
         last_ms = min(plan.last_settled_ms(), grid.end_ms)
@@ -342,7 +348,7 @@ class CachedRanges:
         if fresh is not None:
             whole = fresh if run is None else await self._extended(run, fresh)
             self._cache.put(plan.key, whole)
-            if self._shared is not None:
+            if self._shared is not None and not plan.is_tiered:
                 self._shared.offer(plan, whole)
 
     async def _extended(self, run: Run, fresh: Run) -> Run:

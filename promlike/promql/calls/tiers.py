@@ -32,6 +32,9 @@ class OverTiers:
 
 Column = Callable[[TierRows], Float64]
 
+PARTS = 2.0**32
+"""More than a window can have samples; dividing by it rounds nothing."""
+
 
 def _run(context: CallContext, ranges: TierValue, kernel: Callable[[TierBlock, Float64, Bool], None]) -> tuple[Float64, Bool]:
     """Call `kernel(rows, out, present)` for portions of the series that cover all of them, spread over threads: `float64[S,T]` of values
@@ -129,15 +132,14 @@ def extreme(column: Column, op: Extreme) -> Evaluator:
 
 
 def avg_over_time(context: CallContext, args: list[Value]) -> VectorValue:
-    """Sum by count; where the sum is beyond float64, the sum of each bucket's share."""
+    """Sum by count; where the sum is beyond float64, the sum of small parts of those of buckets, the same parts whatever else there is."""
     ranges = arguments.tier(args, 0)
     totals = _rollup(context, ranges, lambda rows: rows.sums, Rollup.SUM)
     counts = _rollup(context, ranges, _counts, Rollup.SUM).block.values
     means = totals.block.values / counts
     beyond = np.isinf(means)
     if beyond.any():
-        largest = float(counts[totals.block.present].max())
-        shares = _rollup(context, ranges, lambda rows: rows.sums / largest, Rollup.SUM).block.values * (largest / counts)
+        shares = _rollup(context, ranges, lambda rows: rows.sums / PARTS, Rollup.SUM).block.values * (PARTS / counts)
         means = np.where(beyond, shares, means)  # infinite as well where a bucket's sum is
     return totals.with_values(means)
 

@@ -72,7 +72,8 @@ def tier_rate(
                 row = fallen[inside]
                 if row > lo and firsts[row] < lasts[row - 1]:
                     result += lasts[row - 1]
-                result += resets[row]
+                if resets[row] != 0:  # else -0 would become 0, if the row before this one lies in no window
+                    result += resets[row]
                 inside += 1
             sampled = (last_ms[last] - first_ms[lo]) / 1000.0
             average = sampled / (count - 1)

@@ -122,7 +122,7 @@ async def benches(tmp_path: Path) -> AsyncIterator[Benches]:
                 oldest_ms=lambda: storage.oldest_ms,
                 history=StoreHistory(),
                 flushes=flushes,
-                reads_tiers=storage.reads_tiers,
+                choose_tiers=storage.choose_tiers,
                 view=lambda: replace(storage.view, flush=followed[0]),
                 hurry=hurry,
                 now_ms=lambda: clock[0],
@@ -271,12 +271,23 @@ async def test_ranges_of_which_retention_hides_samples_go_by_the_cache(benches: 
 
 
 @pytest.mark.parametrize(
-    ("step_ms", "resolution_ms", "is_cached"),
-    [(15_000, None, (True, True)), (300_000, None, (True, False)), (300_000, 0, (True, True)), (15_000, 300_000, (False, False))],
+    ("step_ms", "resolution_ms", "of_tier", "is_cached"),
+    [
+        (15_000, None, (False, False), True),
+        (300_000, None, (False, True), True),
+        (300_000, 0, (False, False), True),
+        (15_000, 300_000, (True, True), False),
+    ],
 )
 @pytest.mark.parametrize("is_large", [False, True])
-async def test_ranges_that_a_rollup_tier_answers_go_by_the_cache(
-    benches: Benches, monkeypatch: pytest.MonkeyPatch, step_ms: int, resolution_ms: int | None, is_cached: tuple[bool, bool], is_large: bool
+async def test_ranges_that_a_rollup_tier_answers_are_kept_when_no_step_lies_inside_a_bucket(
+    benches: Benches,
+    monkeypatch: pytest.MonkeyPatch,
+    step_ms: int,
+    resolution_ms: int | None,
+    of_tier: tuple[bool, bool],
+    is_cached: bool,
+    is_large: bool,
 ) -> None:
     bench = await counting(benches)
     if is_large:
@@ -290,8 +301,8 @@ async def test_ranges_that_a_rollup_tier_answers_go_by_the_cache(
         result = await bench.ranges.range(
             bench.storage, "sum(avg_over_time(m[5m]))", grid_to(end_ms, step_ms=step_ms), resolution_ms=resolution_ms
         )
-        assert any("rollup" in info for info in result.infos) == (not is_cached[is_large])
-    assert (result.stats.cached_steps > 0) == is_cached[is_large]
+        assert any("rollup" in info for info in result.infos) == of_tier[is_large]
+    assert (result.stats.cached_steps > 0) == is_cached
 
 
 async def test_deleted_samples_leave_cached_answers(benches: Benches) -> None:

@@ -148,7 +148,7 @@ async def daemons(tmp_path: Path, redis: RedisServer, clock: Clock) -> AsyncIter
                 oldest_ms=lambda: storage.oldest_ms,
                 history=history,
                 flushes=storage.flushes,
-                reads_tiers=storage.reads_tiers,
+                choose_tiers=storage.choose_tiers,
                 view=lambda: storage.view,
                 hurry=hurry,
                 now_ms=lambda: clock.now_ms,
