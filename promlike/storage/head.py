@@ -266,6 +266,10 @@ class Head:
         chains.retire(freed[:count].copy())
         return count
 
+    def late_refs(self) -> Int32:
+        """Series of late samples that the store does not have yet, some twice: int32[N]."""
+        return np.concatenate([np.empty(0, np.int32), *(part[0] for part in (*self._late, *self._lent))])
+
     def outdate_reads(self) -> None:
         """Whoever reads now, or counted what to read, is to begin again, as after a deletion."""
         self._chains.deletions += 1

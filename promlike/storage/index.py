@@ -35,6 +35,8 @@ class SeriesIndex:
         """Living series that the WAL, or the store as this writer's, knows by their refs."""
         self.forgotten = cast(Bool, reserve((MAX_SERIES,), np.bool_))
         """Removed series of which the store has nothing any more."""
+        self.stayed_away = cast(Bool, reserve((MAX_SERIES,), np.bool_))
+        """Removed series that did not come back since somebody set this."""
         self._labels = SeriesLabels(symbols)
         self._table = table_for(0)
         self.view = SeriesView(self._labels, self._names, self.alive)
@@ -68,7 +70,7 @@ class SeriesIndex:
         """Bytes in memory, without symbols, by what they are."""
         return {
             "labels": 8 * self._labels.pairs,
-            "places, order, flags": 11 * self.count + 4 * self._labels.added + self._free.nbytes,
+            "places, order, flags": 12 * self.count + 4 * self._labels.added + self._free.nbytes,
             "hash table": self._table.nbytes,
             "postings": self.view.postings_bytes,
         }
@@ -180,14 +182,14 @@ class SeriesIndex:
 
     def _enter(self, ref: int, key: bytes) -> None:
         self.alive[ref] = True
-        self.forgotten[ref] = False
+        self.forgotten[ref] = self.stayed_away[ref] = False
         self.living += 1
         self.series_per_metric[self.metric_symbol(key)] += 1
 
     def _enter_many(self, refs: Int32, new: Int32) -> None:
         """These series (int32[S]) live from now on; those that are not among the new ones have lived before."""
         self.alive[refs] = True
-        self.forgotten[refs] = False
+        self.forgotten[refs] = self.stayed_away[refs] = False
         self.view.removals += len(refs) > len(new)
         self.living += len(refs)
         metrics, counts = np.unique(self._metrics(refs), return_counts=True)

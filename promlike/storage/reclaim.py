@@ -90,18 +90,17 @@ class Reclaimer:
                     return 0
                 if not self._use.is_over(chosen.mark):
                     return 0
-                refs = chosen.refs[self._unused(chosen.refs)]
+                refs = chosen.refs[self._index.stayed_away[chosen.refs] & self._unused(chosen.refs)]
                 if len(refs) >= max(self.least_series, self._index.living // self.share):
                     count = await self._forget(refs)
             removed = self._index.removed()
-            self._chosen = _Chosen(refs=removed[self._unused(removed)], position=self._wal.applied, mark=self._use.mark())
+            refs = removed[self._unused(removed)]
+            self._index.stayed_away[refs] = True
+            self._chosen = _Chosen(refs=refs, position=self._wal.applied, mark=self._use.mark())
             return count
 
     def _unused(self, refs: Int32) -> Bool:
-        """Which of the removed series `refs int32[S]` neither the store nor anything here knows or waits for: bool[S].
-
-        Late samples are not asked for: while some wait for a flush, the store does not have all of the WAL.
-        """
+        """Which of the removed series `refs int32[S]` neither the store nor anything here knows or waits for: bool[S]."""
         head = self._head
         used = np.zeros(self._index.count, np.bool_)
         deletions = (deletion.refs for deletion in self._tombstones.current)

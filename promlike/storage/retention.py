@@ -192,6 +192,7 @@ class Retention:
         # A series that never had a sample has the least of all times; it may be about to get its first.
         old = (newest_ms < self.oldest_of(n)) & (newest_ms > MIN_TIME)
         old[self._ingest.in_flight()] = False
+        old[head.late_refs()] = False
         refs = np.flatnonzero(self._index.alive[:n] & old & (head.flushed_ms[:n] >= head.last_ms[:n])).astype(np.int32)
         if len(refs):
             self._index.remove(refs)

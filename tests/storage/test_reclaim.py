@@ -299,19 +299,46 @@ async def test_a_query_that_runs_meanwhile_does_not_mix_two_series_of_one_ref(be
     assert await asyncio.wait_for(querying, 10) == answer(samples)
 
 
-async def test_late_samples_that_are_not_stored_keep_their_series(benches: Benches) -> None:
-    bench = await opened(benches)
+async def test_late_samples_that_are_not_stored_keep_their_series(benches: Benches, any_store: Making) -> None:
+    """Even in the index: the store would be given samples of a series that it was told to forget."""
+    bench = await opened(benches, make=any_store)
     await bench.append([("late", NOW_MS, 1.0)])
     await bench.storage.flush()
     await bench.append([("late", NOW_MS - 60_000, 2.0)])
     bench.clock[0] += 2 * HOUR_MS
     for _ in range(3):
         await bench.storage.enforce_retention()
-    assert bench.storage.counters.series_forgotten == 0
+    assert bench.storage._index.alive[bench.ref("late")]
     await bench.storage.flush()
     for _ in range(2):
         await bench.storage.enforce_retention()
     assert bench.storage.counters.series_forgotten == 1
+    assert (await bench.storage._store.stats()).series == 0
+
+
+async def test_a_series_that_came_back_and_went_again_is_looked_at_anew(benches: Benches) -> None:
+    """What came of it is in the WAL behind the place that counted for it before."""
+    bench = await opened(benches)
+    await bench.append([("twice", NOW_MS, 1.0), ("gone", NOW_MS, 1.0)])
+    twice = bench.ref("twice")
+    await bench.storage.flush()
+    bench.clock[0] += 2 * HOUR_MS
+    await bench.storage.enforce_retention()
+    bench.storage.set_keep_options(KeepOptions(default_ms=10 * HOUR_MS))
+    await bench.append([("twice", NOW_MS + 1, 2.0)])
+    await bench.storage.flush()
+    bench.storage.set_keep_options(KeepOptions(default_ms=HOUR_MS))
+    await bench.storage.enforce_retention()
+    assert not bench.storage._index.alive[twice]
+    assert bench.storage.counters.series_forgotten == 1
+    bench.refs.clear()
+    samples = {name: {bench.clock[0]: 3.0} for name in ("new", "newer")}
+    await write(bench, samples)
+    assert twice not in bench.refs.values()
+    await bench.storage.flush()
+    assert await bench.select() == answer(samples)
+    await bench.reopen()
+    assert await bench.select() == answer(samples)
 
 
 async def test_a_ref_goes_by_the_rule_of_its_new_series(benches: Benches) -> None:
