@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def run(options: argparse.Namespace, folder: Path) -> None:
     await drop(options.store)
-    clock = [int(time.time() * 1000) // HOUR_MS * HOUR_MS]
+    clock = [(int(time.time() * 1000) // HOUR_MS - options.waves) * HOUR_MS]
     kept = StorageOptions(
         data_dir=folder,
         retention_ms=options.kept * HOUR_MS - HOUR_MS // 2,
