@@ -11,13 +11,14 @@ import numpy as np
 
 from promlike.kernel import kernel
 from promlike.model.blocks import Bool, Int32, Int64
-from promlike.model.tiers import TierBlock, TierRows
+from promlike.model.tiers import COARSEST_MS, TierBlock, TierRows
 from promlike.storage.packed_tier import pack_into_tier
 from promlike.storage.tier_codec import HEADER, Bytes, measure, to_integers, write_planes
-from promlike.storage.tiers import SPANS_MS, Marks, PackedRows
+from promlike.storage.tiers import DAY_MS, SPANS_MS, Marks, PackedRows
 
 NEVER_FIRST_MS = 2**63 - 1
 NEVER_LAST_MS = -(2**63)
+QUARTER_MS = DAY_MS // 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +72,7 @@ class Packing:
 
 
 def pack(refs: Int32, block: TierBlock) -> Packing:
-    """The rows of `refs int32[S]`, one stretch a series and span of time."""
+    """The rows of `refs int32[S]`, one stretch a series and span of time; it ends with its last row."""
     rows, resolution_ms = block.rows, block.resolution_ms
     until = ends_of_stretches(rows.ends_ms, resolution_ms)
     series = np.repeat(np.arange(len(refs)), np.diff(block.offsets))
@@ -90,7 +91,7 @@ def pack(refs: Int32, block: TierBlock) -> Packing:
     empty = np.empty(0, np.int64)
     return Packing(
         refs=refs[series[first]],
-        until_ms=until[first],
+        until_ms=rows.ends_ms[offsets[1:] - 1],
         rows=np.diff(offsets),
         first_ms=np.minimum.reduceat(np.where(some, rows.first_ms, NEVER_FIRST_MS), first) if len(first) else empty,
         last_ms=np.maximum.reduceat(np.where(some, rows.last_ms, NEVER_LAST_MS), first) if len(first) else empty,
@@ -111,10 +112,20 @@ def _packed(integers: Int64 | None, column: np.ndarray[tuple[int], np.dtype[np.g
 
 
 def ends_of_stretches(ends_ms: Int64, resolution_ms: int) -> Int64:
-    """The end of the stretch that each bucket belongs to: int64[B]."""
+    """The end of the span of time that each bucket belongs to, of all of which there is one stretch in the end: int64[B]."""
     span_ms = SPANS_MS[resolution_ms]
     until: Int64 = -(-ends_ms // span_ms) * span_ms
     return until
+
+
+def merged_from_ms(ends_ms: Int64, resolution_ms: int) -> Int64:
+    """From where on, int64[P], stretches are put together when rows of the hours of these times, `int64[P]`, are added: those of a quarter
+    of a day with its last hour, then those of a day, and so on. So a row is written again two or three times, not every hour that follows.
+    """
+    starts, ends_ms = ends_ms, -(-ends_ms // COARSEST_MS) * COARSEST_MS
+    for span_ms in (QUARTER_MS, DAY_MS, SPANS_MS[resolution_ms]):
+        starts = np.where(ends_ms % span_ms == 0, ends_ms - span_ms, starts)
+    return starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -158,15 +169,24 @@ def _joined(old_refs: Int32, old: TierRows, new_refs: Int32, block: TierBlock) -
 
 
 def _touched(resolution_ms: int, part: PackedRows, refs: Int32, block: TierBlock, replaced: Marks) -> PackedRows:
-    """The stretches that hold times of marks, or that new rows belong to."""
-    span_ms = SPANS_MS[resolution_ms]
-    new_refs = np.repeat(refs, np.diff(block.offsets))
-    new_until = ends_of_stretches(block.rows.ends_ms, resolution_ms)
-    # As if every new row were a mark of its bucket.
-    marks = Marks.joined([replaced, Marks(refs=new_refs, start_ms=new_until - 1, end_ms=new_until)])
-    rows = np.flatnonzero(overlapping(part.refs, part.until_ms - span_ms, part.until_ms, *_sorted_marks(marks)))
+    """The stretches that may hold times of marks or of new rows, or are put together with these."""
+    marks = Marks.joined([replaced, _new_times(resolution_ms, refs, block)])
+    low = ends_of_stretches(part.until_ms, resolution_ms) - SPANS_MS[resolution_ms]
+    rows = np.flatnonzero(overlapping(part.refs, low, part.until_ms, *_sorted_marks(marks)))
     columns = {name: (data, starts[rows]) for name, (data, starts) in part.columns.items()}
     return PackedRows(refs=part.refs[rows], until_ms=part.until_ms[rows], rows=part.rows[rows], columns=columns, nbytes=part.nbytes)
+
+
+def _new_times(resolution_ms: int, refs: Int32, block: TierBlock) -> Marks:
+    """For each series and span of time from the first new row, or what is put together with new rows, to the last one."""
+    ends = block.rows.ends_ms
+    if not len(ends):
+        return Marks.none()
+    owners, until = np.repeat(refs, np.diff(block.offsets)), ends_of_stretches(ends, resolution_ms)
+    first = np.flatnonzero(np.append(True, (np.diff(owners) != 0) | (np.diff(until) != 0)))
+    last_ms = ends[np.append(first[1:], len(ends)) - 1]
+    start_ms = np.minimum(ends[first] - resolution_ms, merged_from_ms(last_ms, resolution_ms))
+    return Marks(refs=owners[first], start_ms=start_ms, end_ms=last_ms)
 
 
 def _sorted_marks(marks: Marks) -> tuple[Int32, Int64, Int64]:
@@ -174,11 +194,10 @@ def _sorted_marks(marks: Marks) -> tuple[Int32, Int64, Int64]:
     return marks.refs[order].astype(np.int32), marks.start_ms[order].astype(np.int64), marks.end_ms[order].astype(np.int64)
 
 
-def span_of(resolution_ms: int, block: TierBlock, replaced: Marks) -> tuple[int, int] | None:
+def span_of(resolution_ms: int, refs: Int32, block: TierBlock, replaced: Marks) -> tuple[int, int] | None:
     """The stretches that `change` needs end in (first, last]; None when it needs none."""
-    span_ms, ends = SPANS_MS[resolution_ms], block.rows.ends_ms
-    lows, highs = np.append(replaced.start_ms, ends - 1), np.append(replaced.end_ms, ends)
-    return (int(lows.min()), int(highs.max()) + span_ms) if len(lows) else None
+    times = Marks.joined([replaced, _new_times(resolution_ms, refs, block)])
+    return (int(times.start_ms.min()), int(times.end_ms.max()) + SPANS_MS[resolution_ms]) if len(times) else None
 
 
 def all_of(resolution_ms: int, parts: Sequence[PackedRows]) -> tuple[Int32, TierBlock]:

@@ -104,13 +104,15 @@ class TierState:
 DAY_MS = 86_400_000
 
 SPANS_MS = {300_000: DAY_MS, 3_600_000: 4 * DAY_MS}
-"""Rows of a tier are stored packed, by resolution: all that a series has in so much time together. Stretches end at multiples of that."""
+"""Rows of a tier are stored packed, by resolution: in the end all that a series has in so much time together, which ends at a multiple of
+that; before, what came hour by hour, in a few stretches (`tier_packing.merged_from_ms`).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PackedRows:
-    """P packed stretches of rows as a store finds them, in any order. `refs int32[P]` tells whose each is, `until_ms int64[P]` where it
-    ends, `rows int64[P]` how many rows it has.
+    """P packed stretches of rows as a store finds them, in any order. `refs int32[P]` tells whose each is, `until_ms int64[P]` where its
+    last bucket ends, or a time after that, `rows int64[P]` how many rows it has.
 
     `columns`: of every field of TierRows that was asked for, the bytes in which all stretches stand, `uint8[…]`, and where each begins,
     `int64[P]` (`tier_codec.py`).

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from promlike.errors import StorageError
-from promlike.model.blocks import STALE_NAN, Int64
+from promlike.model.blocks import STALE_NAN, Bool, Int32, Int64
 from promlike.model.tiers import ALL_COLUMNS, COLUMN_TYPES, RESOLUTIONS_MS, TierBlock, TierColumn
 from promlike.storage.packed_tier import pack_into_tier
 from promlike.storage.roll_up import roll_up
-from promlike.storage.tier_packing import change, pack
+from promlike.storage.tier_packing import change, ends_of_stretches, merged_from_ms, pack, span_of
 from promlike.storage.tiers import SPANS_MS, Marks, PackedRows
 from promlike.storage.timescale.copy import HEADER, TRAILER
 from promlike.storage.timescale.packed_copy import decode_packed, encode_packing
@@ -93,7 +93,7 @@ def shuffled(packed: PackedRows, rng: np.random.Generator) -> PackedRows:
     return taken(packed, rng.permutation(len(packed.refs)))
 
 
-def taken(packed: PackedRows, rows: "Int64 | slice") -> PackedRows:
+def taken(packed: PackedRows, rows: "Bool | Int64 | slice") -> PackedRows:
     columns = {name: (data, starts[rows]) for name, (data, starts) in packed.columns.items()}
     return PackedRows(refs=packed.refs[rows], until_ms=packed.until_ms[rows], rows=packed.rows[rows], columns=columns, nbytes=packed.nbytes)
 
@@ -178,7 +178,8 @@ def test_a_copy_stream_gives_back_what_it_was_made_of() -> None:
     without = cut_out(bytes(stream), len(columns), drop=(3, 4))
     found = decode_packed(list(COLUMN_TYPES), bytearray(without))
     assert found.until_ms.tolist() == packing.until_ms.tolist()
-    assert {int(until) % SPANS_MS[FIVE_MS] for until in found.until_ms} == {0}
+    spans = list(zip(found.refs.tolist(), ends_of_stretches(found.until_ms, FIVE_MS).tolist(), strict=True))
+    assert len(set(spans)) == len(spans)
     assert_same(pack_into_tier(FIVE_MS, ids, [found], columns=ALL_COLUMNS).part(0, 2), block)
     for broken in (without[:-3], without[:40] + without[41:], b"PGCOPZ" + without[6:], without[:20] + b"\x09" + without[21:]):
         with pytest.raises(StorageError, match="the database answered with"):
@@ -209,3 +210,80 @@ def test_changing_nothing_changes_nothing() -> None:
     assert not len(made.refs)
     assert not len(made.packing.refs)
     assert not len(change(FIVE_MS, [], refs_of(none), none, NO_MARKS).packing.refs)
+
+
+@pytest.mark.parametrize(
+    ("hour", "resolution_ms", "hours"),  # the last ones are those whose stretches become one
+    [
+        (1, FIVE_MS, 0),
+        (6, FIVE_MS, 6),
+        (18, FIVE_MS, 6),
+        (24, FIVE_MS, 24),
+        (25, HOUR_MS, 0),
+        (30, HOUR_MS, 6),
+        (48, HOUR_MS, 24),
+        (96, HOUR_MS, 96),
+    ],
+)
+def test_stretches_are_put_together_at_the_ends_of_longer_times(hour: int, resolution_ms: int, hours: int) -> None:
+    ends_ms = np.array([hour * HOUR_MS, hour * HOUR_MS - 3 * FIVE_MS])  # the second one has nothing at the end of the hour
+    starts_ms = [(hour - hours) * HOUR_MS] * 2 if hours else ends_ms.tolist()
+    assert merged_from_ms(ends_ms, resolution_ms).tolist() == starts_ms
+
+
+class Kept:
+    """What a store does with changes."""
+
+    def __init__(self, resolution_ms: int) -> None:
+        self.resolution_ms = resolution_ms
+        self.parts: list[PackedRows] = []
+
+    def change(self, refs: Int32, block: TierBlock, replaced: Marks) -> None:
+        span = span_of(self.resolution_ms, refs, block, replaced)
+        assert span is not None
+        stored = [taken(part, (part.until_ms > span[0]) & (part.until_ms <= span[1])) for part in self.parts]
+        changed = change(self.resolution_ms, stored, refs, block, replaced)
+        gone = set(zip(changed.refs.tolist(), changed.until_ms.tolist(), strict=True))
+        self.parts = [taken(part, np.array([key not in gone for key in keys(part)], bool)) for part in self.parts]
+        self.parts = [part for part in [*self.parts, changed.packing.packed()] if len(part.refs)]
+
+    def stretches(self) -> list[tuple[int, int]]:
+        return [key for part in self.parts for key in keys(part)]
+
+
+def keys(part: PackedRows) -> list[tuple[int, int]]:
+    return list(zip(part.refs.tolist(), part.until_ms.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("resolution_ms", [FIVE_MS, HOUR_MS])
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_rows_that_come_hour_by_hour_and_again_are_all_there_in_few_stretches(resolution_ms: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kept, hours, span_ms = Kept(resolution_ms), 2 * SPANS_MS[resolution_ms] // HOUR_MS, SPANS_MS[resolution_ms]
+    samples: list[dict[int, float]] = [{}, {}, {}]
+    refs = np.arange(3, dtype=np.int32)
+
+    def roll(first_hour: int, last_hour: int) -> None:
+        """Rows of (first, last] in the place of what is there."""
+        low, high = first_hour * HOUR_MS, last_hour * HOUR_MS
+        inside = [[(ts, value) for ts, value in sorted(row.items()) if low < ts <= high] for row in samples]
+        marks = Marks(refs=refs, start_ms=np.full(3, low), end_ms=np.full(3, high))
+        kept.change(refs, tier_of(inside, resolution_ms), marks)
+
+    for hour in range(hours):
+        for number, row in enumerate(samples):
+            if number < 2 or rng.random() < 0.3:  # one of them has only something now and then
+                row.update({hour * HOUR_MS + int(k): float(k) for k in rng.integers(1, HOUR_MS + 1, 5)})
+        roll(hour, hour + 1)
+        if rng.random() < 0.2:
+            late = int(rng.integers(0, hour + 1))
+            samples[0][late * HOUR_MS + 7] = -1.0
+            roll(late, late + 1)
+        assert_same(
+            pack_into_tier(resolution_ms, refs, kept.parts).part(0, 3), tier_of([sorted(row.items()) for row in samples], resolution_ms)
+        )
+        found = kept.stretches()
+        assert len(set(found)) == len(found)
+        newest = [ref for ref, until in found if until > hour * HOUR_MS // span_ms * span_ms]
+        assert max(newest.count(0), newest.count(1)) <= 5 + 3 + 3
+    assert sum(ref == 1 for ref, _ in kept.stretches()) == 2

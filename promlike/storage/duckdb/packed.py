@@ -68,10 +68,10 @@ STATEMENTS = (
         WHERE rollup_integer(counts, rows, place) > 0
     """,
 )
-"""A row is what a series has in a stretch of time that ends at `until`: a day of buckets of 5 minutes, four of those of an hour. The
-bytes of a column are described in `storage/tier_codec.py`, and taken apart by the macros. `first_ts` and `last_ts` are of samples;
-where there are only stale markers the first is after the last. Of the view, for people, conditions on `metric`, `labels`, `resolution` and
-`until` are cheap.
+"""A row is what a series has in a stretch of time whose last bucket ends at `until`: a day of buckets of 5 minutes, four of those of an
+hour, or a part of it, which is put together with others later. The bytes of a column are described in `storage/tier_codec.py`, and taken
+apart by the macros. `first_ts` and `last_ts` are of samples; where there are only stale markers the first is after the last. Of the view,
+for people, conditions on `metric`, `labels`, `resolution` and `until` are cheap.
 """
 
 

@@ -80,7 +80,7 @@ def write_marks(connection: duckdb.DuckDBPyConnection, marks: Marks) -> None:
 def change_tier(connection: duckdb.DuckDBPyConnection, refs: Int32, block: TierBlock, replaced: Marks) -> None:
     """Put rows of `refs int32[S]` in the place of those in the times `replaced`."""
     resolution_ms = block.resolution_ms
-    span = span_of(resolution_ms, block, replaced)
+    span = span_of(resolution_ms, refs, block, replaced)
     if span is None:
         return
     stored = _read(connection, resolution_ms, np.union1d(refs, replaced.refs).astype(np.int32), *span, list(COLUMN_TYPES))

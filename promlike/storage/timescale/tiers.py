@@ -104,7 +104,7 @@ async def write_tiers(connection: Any, writer: int, ids: SeriesIds, batch: TierB
 async def change_tier(connection: Any, given: Int32, block: TierBlock, replaced: Marks) -> None:
     """Put rows of the series `given int32[S]` in the place of those in the times `replaced`, whose refs are ids of series, too."""
     resolution_ms = block.resolution_ms
-    span = span_of(resolution_ms, block, replaced)
+    span = span_of(resolution_ms, given, block, replaced)
     if span is None:
         return
     names, listed = list(COLUMN_TYPES), np.union1d(given, replaced.refs)

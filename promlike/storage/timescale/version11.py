@@ -18,7 +18,8 @@ _COLUMNS = f"""
 
 
 def packed_tiers(timescale: bool) -> Sequence[str]:
-    """A row is what a series has in a stretch of time that ends at `until`: a day of buckets of 5 minutes, four of those of an hour.
+    """A row is what a series has in a stretch of time whose last bucket ends at `until`: a day of buckets of 5 minutes, four of those of an
+    hour, or a part of it, which is put together with others later.
 
     The bytes of a column are described in `storage/tier_codec.py`, and taken apart by `rollup_integer` and `rollup_number`. `first_time`
     and `last_time` are of samples. Tables of version 7 are renamed; what they hold is packed by `convert.py`.
