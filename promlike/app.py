@@ -23,6 +23,7 @@ from promlike.api.part_metrics import cache_metrics, remote_write_metrics, resul
 from promlike.api.query_log import QueryLog
 from promlike.api.routes import RUNNER_OPTIONS, build_application
 from promlike.api.running import RunningQueries
+from promlike.api.sql_turns import SqlTurns
 from promlike.api.top_queries import TopQueries
 from promlike.cache.shared import SharedCache
 from promlike.config.load import builtin_config, load_config, to_yaml
@@ -200,6 +201,8 @@ class Server:
         self._query_log = QueryLog()
         self._query_log.open(config.global_.query_log_file)
         self._top_queries = TopQueries()
+        self._sql = SqlTurns(options.query, self._engine)
+        self._metrics.add(self._sql.metrics)
         self._queries = RunningQueries(self._query_log.log, self._top_queries.note)
         self._connections = Connections(options.web.max_connections)
         self._metrics.add(partial(connection_metrics, self._connections))
@@ -327,6 +330,7 @@ class Server:
                 server=self._state,
                 metrics=self._metrics,
                 queries=self._queries,
+                sql=self._sql,
                 top_queries=self._top_queries,
                 query_log=self._query_log,
                 reload=self.reload,

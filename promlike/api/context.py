@@ -13,6 +13,7 @@ from promlike.api.own_metrics import OwnMetrics
 from promlike.api.params import Params
 from promlike.api.query_log import QueryLog
 from promlike.api.running import Origin, RunningQueries, RunningQuery
+from promlike.api.sql_turns import SqlTurns
 from promlike.api.top_queries import TopQueries
 from promlike.model.labels import Labels
 from promlike.promql.cached.ranges import CachedRanges
@@ -57,6 +58,8 @@ class WebOptions:
     max_connections: int = 512
     enable_lifecycle: bool = False
     enable_admin_api: bool = False
+    enable_sql_api: bool = False
+    sql_max_rows: int = 1_000_000
     search_max_limit: int = 10_000
     max_notifications_subscribers: int = 16
 
@@ -75,6 +78,7 @@ class Api:
     server: ServerState
     metrics: OwnMetrics
     queries: RunningQueries
+    sql: SqlTurns
     top_queries: TopQueries
     query_log: QueryLog
     reload: Callable[[], Awaitable[None]]

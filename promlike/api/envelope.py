@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
@@ -129,6 +130,17 @@ class _Body(Payload):
         for part in self._parts:
             for start in range(0, len(part), WRITTEN_AT_ONCE):
                 await writer.write(part[start : start + WRITTEN_AT_ONCE])
+
+
+async def gzipped(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The parts as one gzip stream; parts that gzip keeps for later are left out."""
+    stream = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+    async with aclosing(parts):
+        async for part in parts:
+            packed = stream.compress(part) if len(part) < OFF_LOOP_FROM else await asyncio.to_thread(stream.compress, part)
+            if packed:
+                yield packed
+    yield stream.flush()
 
 
 def accepts_gzip(request: web.Request) -> bool:

@@ -23,6 +23,10 @@ class AdminDisabled(PromlikeError):
     """The flag that allows administrative calls was not given."""
 
 
+class SqlDisabled(PromlikeError):
+    """The flag that allows SQL was not given."""
+
+
 STATUSES: dict[type[BaseException], tuple[int, str]] = {
     BadRequest: (400, "bad_data"),
     PayloadTooLarge: (413, "bad_data"),
@@ -33,6 +37,7 @@ STATUSES: dict[type[BaseException], tuple[int, str]] = {
     QueryTimeout: (503, "timeout"),
     QueryCancelled: (503, "canceled"),
     AdminDisabled: (503, "unavailable"),
+    SqlDisabled: (503, "unavailable"),
     NotReady: (503, "unavailable"),
     StorageUnavailable: (503, "unavailable"),
     StorageError: (500, "internal"),

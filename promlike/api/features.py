@@ -34,6 +34,7 @@ def _api(api: Api) -> dict[str, bool]:
     return dict.fromkeys(always.split(), True) | {
         "admin": api.web.enable_admin_api,
         "exclude_alerts": True,
+        "sql": api.web.enable_sql_api,
         "lifecycle": api.web.enable_lifecycle,
         "remote_write_receiver": api.web.flags.get("web.enable-remote-write-receiver") != "false",
     }

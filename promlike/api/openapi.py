@@ -124,7 +124,10 @@ def _form(parameters: tuple[Parameter, ...]) -> Document:
 def _response(operation: Operation, method: str) -> Document:
     if operation.status == 204 or method == "HEAD":
         return {"description": "Done." if operation.status == 204 else "As GET, without a body."}
-    return {"description": operation.summary, "content": {operation.answers: _content(operation)}}
+    return {
+        "description": operation.summary,
+        "content": {operation.answers: _content(operation), **{kind: {"schema": TEXT} for kind in operation.also}},
+    }
 
 
 def _content(operation: Operation) -> Document:

@@ -39,7 +39,8 @@ class Parameter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One route with all its methods. `data` is what stands in the envelope of a JSON answer (None: no answer in JSON); `body` is what has
-    to be sent, where that is no form. `since`: the version of OpenAPI that can describe it.
+    to be sent, where that is no form. `also`: other media types that it answers in when asked. `since`: the version of OpenAPI that can
+    describe it.
     """
 
     methods: str
@@ -49,6 +50,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     data: Schema | None = None
     answers: str = JSON
+    also: tuple[str, ...] = ()
     status: int = 200
     body: str = ""
     since: str = "3.1"

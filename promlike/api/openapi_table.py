@@ -77,6 +77,21 @@ QUERYING = (
         END,
         *FORCED,
     ),
+    Operation(
+        methods=FORM,
+        path="/api/v1/sql",
+        summary="Answer a statement of SQL that reads; needs --web.enable-sql-api.",
+        tag="query",
+        parameters=(
+            param("query", "One statement.", required=True),
+            param("format", "Of the answer, unless Accept says it.", one_of("json", "csv", "arrow")),
+            param("limit", "Most rows, if that is less than --web.sql.max-rows.", WHOLE),
+            param("timeout", "Longest execution, if that is shorter than the server's.", DURATION),
+            *(many(name, "Refused: SQL cannot be held to some series.") for name in ("extra_filters[]", "extra_filters", "extra_label")),
+        ),
+        data=record(columns=list_of(record(name=TEXT, type=TEXT)), rows=list_of(list_of({}))),
+        also=("text/csv", "application/vnd.apache.arrow.stream"),
+    ),
     api(FORM, "format_query", "A query in canonical form.", "query", TEXT, QUERY),
     api(FORM, "parse_query", "The syntax tree of a query.", "query", record(type=TEXT), QUERY),
 )

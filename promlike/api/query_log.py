@@ -142,7 +142,7 @@ def _entry(query: RunningQuery) -> dict[str, object]:
                 "samplesRead": query.stats.samples_read,
                 "peakSamples": query.stats.peak_samples,
             },
-        }
+        } | ({"rows": query.rows} if query.rows else {})
     if query.error:
         entry["error"] = query.error
     return entry

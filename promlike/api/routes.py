@@ -41,6 +41,7 @@ from promlike.api.search import search_label_names, search_label_values, search_
 from promlike.api.self_metrics import self_metrics
 from promlike.api.series import series
 from promlike.api.server_metrics import server_metrics
+from promlike.api.sql import sql
 from promlike.api.streaming import respond_stream
 from promlike.api.targets import relabel_steps, scrape_pool_config, scrape_pools, targets, targets_metadata
 from promlike.api.tsdb_status import tsdb
@@ -66,6 +67,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET POST", "query_exemplars", query_exemplars),
     ("GET POST", "format_query", format_query),
     ("GET POST", "parse_query", parse_query),
+    ("GET POST", "sql", sql),
     ("GET POST", "series", series),
     ("GET POST", "labels", labels),
     ("GET POST", "label/{name}/values", label_values),

@@ -52,6 +52,8 @@ class RunningQuery:
     began: float = field(default_factory=perf_counter)
     stats: QueryStats | None = None
     error: str = ""
+    rows: int = 0
+    """Sent in answer to SQL."""
     is_to_end: bool = False
     """Somebody else than its client does not want it any more."""
 

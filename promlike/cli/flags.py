@@ -64,6 +64,8 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _text("web.route-prefix", "", "Prefix of the internal routes; defaults to the path of --web.external-url."),
     _flag(Kind.BOOL, "web.enable-lifecycle", "false", "Allow reload and shutdown by HTTP request."),
     _flag(Kind.BOOL, "web.enable-admin-api", "false", "Allow the administrative endpoints under /api/v1/admin."),
+    _flag(Kind.BOOL, "web.enable-sql-api", "false", "Answer statements of SQL, which can only read, at /api/v1/sql."),
+    _flag(Kind.INTEGER, "web.sql.max-rows", "1000000", "How many rows SQL is answered with at most; 0 means no limit."),
     _flag(Kind.BOOL, "web.enable-remote-write-receiver", "true", "Take remote write at /api/v1/write; on unless switched off with --no-…"),
     _text(
         "web.remote-write-receiver.accepted-protobuf-messages",

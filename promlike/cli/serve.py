@@ -98,6 +98,8 @@ def server_options(flags: FlagValues) -> ServerOptions:
             max_connections=_connections(flags),
             enable_lifecycle=flags.boolean("web.enable-lifecycle"),
             enable_admin_api=flags.boolean("web.enable-admin-api"),
+            enable_sql_api=flags.boolean("web.enable-sql-api"),
+            sql_max_rows=flags.integer("web.sql.max-rows"),
             max_notifications_subscribers=flags.integer("web.max-notifications-subscribers"),
             search_max_limit=flags.integer("web.search.max-limit"),
         ),

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -43,6 +44,7 @@ from promlike.storage.retention import Retention
 from promlike.storage.roller import Roller
 from promlike.storage.series_view import PairCounts
 from promlike.storage.snapshots import new_snapshot, remove_drafts
+from promlike.storage.sql import SqlRows
 from promlike.storage.store import Store, StoredDay, StoreStats, WalPosition
 from promlike.storage.tier_reader import TierReader
 from promlike.storage.tiers import TierProgress
@@ -382,6 +384,11 @@ class Storage:
         """The days of which the store has samples. Raises StorageError."""
         self._check_open()
         return await self._store.days()
+
+    def sql(self, text: str, *, limit: int, seconds: float) -> AbstractAsyncContextManager[SqlRows]:
+        """See `Store.sql`; what is not flushed is not seen."""
+        self._check_open()
+        return self._store.sql(text, limit, seconds)
 
     def _check_open(self) -> None:
         if self._state != "open":

@@ -18,6 +18,7 @@ from promlike.model.labels import Labels
 from promlike.model.tiers import TierColumn
 from promlike.storage.access import Metadata
 from promlike.storage.label_columns import LabelColumns
+from promlike.storage.sql import SqlRows
 from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState, Watermark
 
 
@@ -294,6 +295,14 @@ class Store(Protocol):
 
     async def days(self) -> Sequence[StoredDay]:
         """The days that have samples, in their order."""
+        ...
+
+    def sql(self, text: str, limit: int, seconds: float) -> AbstractAsyncContextManager[SqlRows]:
+        """Answer a statement that somebody wrote, which can only read, with at most `limit` rows; in `seconds` the caller cancels it.
+
+        Raises BadRequest, with the database's words, for a statement that is wrong or not allowed, QueryError (TooMuchMemory), QueryTimeout
+        or QueryCancelled for one that failed, StorageError as ever; also while batches are read. Statements do not hold up other work.
+        """
         ...
 
     @property

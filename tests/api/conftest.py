@@ -18,6 +18,7 @@ from promlike.api.part_metrics import remote_write_metrics, storage_metrics
 from promlike.api.query_log import QueryLog
 from promlike.api.routes import RUNNER_OPTIONS, build_application
 from promlike.api.running import RunningQueries
+from promlike.api.sql_turns import SqlTurns
 from promlike.api.top_queries import TopQueries
 from promlike.config.load import parse_config, to_yaml
 from promlike.errors import ConfigError
@@ -135,6 +136,7 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
             server=state,
             metrics=metrics,
             queries=RunningQueries(top_queries.note),
+            sql=SqlTurns(query_options, engine),
             top_queries=top_queries,
             query_log=QueryLog(),
             reload=reload,
@@ -158,14 +160,22 @@ async def application(folder: Path, web_options: WebOptions, query_options: Engi
 @pytest_asyncio.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
     """The API with default settings."""
-    async for one in application(tmp_path, WebOptions(flags={"log.level": "info"}), EngineOptions()):
+    async for one in application(tmp_path, WebOptions(flags={"log.level": "info"}, enable_sql_api=True), EngineOptions()):
         yield one
 
 
 @pytest_asyncio.fixture
 async def open_client(tmp_path: Path) -> AsyncIterator[Client]:
     """The API with everything switched on, under a prefix, with small limits."""
-    options = WebOptions(flags={}, route_prefix="/prom", cors_origin=r"https?://(a|b)\.org", enable_lifecycle=True, enable_admin_api=True)
+    options = WebOptions(
+        flags={},
+        route_prefix="/prom",
+        cors_origin=r"https?://(a|b)\.org",
+        enable_lifecycle=True,
+        enable_admin_api=True,
+        enable_sql_api=True,
+        sql_max_rows=50,
+    )
     (folder := tmp_path / "open").mkdir()
     async for one in application(folder, options, EngineOptions(max_samples=50)):
         yield one

@@ -74,6 +74,7 @@ TABLE: list[tuple[str, str, int, str, bool]] = [
     ("targets/relabel_steps", "", 400, "bad_data", False),
     ("scrape_pools/config?scrapePool=x", "", 400, "bad_data", False),
     ("openapi.yaml?openapi_version=2", "", 400, "bad_data", False),
+    ("sql?query=SELECT%201", "", 503, "unavailable", False),
     ("admin/tsdb/delete_series?match[]=up", "POST", 503, "unavailable", False),
     ("admin/tsdb/clean_tombstones", "POST", 503, "unavailable", False),
     ("admin/tsdb/snapshot", "POST", 503, "unavailable", False),

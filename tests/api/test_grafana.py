@@ -25,7 +25,7 @@ COUNTER = 1  # of the metric types of remote write 1.0
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """3000 metrics, one with a dotted label."""
     folder, port = tmp_path_factory.mktemp("grafana"), free_port()
-    command = promlike_command(folder, port, f"--web.external-url=http://grafana.example.org{PREFIX}")
+    command = promlike_command(folder, port, "--web.enable-sql-api", f"--web.external-url=http://grafana.example.org{PREFIX}")
     with running("promlike", command, port=port, folder=folder, ready=f"{PREFIX}/-/ready") as one:
         assert write(one).status == 204
         yield one

@@ -133,6 +133,7 @@ ASKED: list[tuple[str, dict[str, str]]] = [
     *(("query", {"query": query, "time": NOW, "stats": "all"}) for query in ("requests", "1", '"a"', "requests[1m]", "nothing")),
     ("query_range", {"query": "requests", "start": NOW, "end": NOW, "step": "1", "stats": "all"}),
     *((path, {"query": "rate(up[5m])"}) for path in ("format_query", "parse_query", "query_exemplars")),
+    ("sql", {"query": "SELECT 1 AS a, 'b' AS b, NULL AS c"}),
     ("series", {"match[]": "requests"}),
     *((path, {}) for path in ("labels", "label/job/values", "metadata", "targets", "targets/metadata", "scrape_pools", "rules", "alerts")),
     *((path, {}) for path in ("alertmanagers", "features", "notifications", "status/buildinfo", "status/config", "status/flags")),

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +30,9 @@ from promlike.storage.duckdb.flushes import load_flushes, load_number, note_dele
 from promlike.storage.duckdb.interruptible import Interruptible
 from promlike.storage.duckdb.migrations import migrate
 from promlike.storage.duckdb.read import count_samples, load_days, load_metadata, load_position, load_series, load_stats, read_samples
+from promlike.storage.duckdb.sql import SqlThreads
 from promlike.storage.metric_views import LabelBooks, LabelNames
+from promlike.storage.sql import SqlRows
 from promlike.storage.store import Deletion, FlushBatch, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
 
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHRUNK_CACHE = "16MB"
+MOST_SPILLED = "4GB"
+"""What sorts and joins may put on disk, in all: a statement of people's must not fill the disk that the log is on."""
 OUT_OF_MEMORY_ATTEMPTS = 4
 
 
@@ -50,6 +54,7 @@ class DuckDBStore:
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
             "threads": threads,
+            "enable_external_access": False,  # our one file is enough, and people's SQL must not reach others
             "autoinstall_known_extensions": False,  # a server must not wait for the network; before TimeZone, which is ICU's
             "python_enable_replacements": False,
             "TimeZone": "UTC",
@@ -62,6 +67,7 @@ class DuckDBStore:
         self._views_compared = self._views_full = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duckdb-write")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="duckdb-read")
+        self._sql = SqlThreads(self._opened)
 
     async def open(self) -> None:
         """See `Store.open`. A file of a newer promlike is refused."""
@@ -76,6 +82,7 @@ class DuckDBStore:
         self._closed = True
 
         def end() -> None:
+            self._sql.close()
             self._readers.shutdown(wait=True)  # first: DuckDB refuses to close a connection whose cursors are at work
             self._disconnect()
 
@@ -221,6 +228,12 @@ class DuckDBStore:
     async def days(self) -> Sequence[StoredDay]:
         return await self._read("count the samples of each day", load_days)
 
+    def sql(self, text: str, limit: int, seconds: float) -> AbstractAsyncContextManager[SqlRows]:
+        """See `Store.sql`. Who asks ends it in time by cancelling."""
+        if self._closed:
+            raise StorageUnavailable(f"the store {self._path} is closed")
+        return self._sql.answer(text, limit)
+
     async def _on_writer(self, doing: str, work: Callable[[], T]) -> T:
         def translate() -> T:
             with translated(doing):
@@ -289,6 +302,7 @@ class DuckDBStore:
             raise
         self._books.known = views.load_books(connection)
         self._name, self._flush = load_number(connection, "database"), load_number(connection, "flush")
+        connection.execute(f"SET max_temp_directory_size = '{MOST_SPILLED}'")  # after migrations, which may need more
         self._connection, self._broken = connection, False
 
     def _disconnect(self) -> None:

@@ -51,7 +51,7 @@ class Database:
                 init=_prepare,
                 timeout=self.timeouts.connect_s,
                 command_timeout=self.timeouts.statement_s + GRACE_S,
-                server_settings=self._settings(),
+                server_settings=self.settings(),
             )
 
     async def close(self) -> None:
@@ -124,7 +124,7 @@ class Database:
                 raise
             await transaction.commit()
 
-    def _settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """Settings of a session, which survive the pool's reset. The last ones let the server notice when this process is gone."""
         quoted = quote_name(self.schema)
         return {

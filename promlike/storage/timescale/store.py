@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from promlike.model.tiers import TierColumn
 from promlike.storage.access import Metadata
 from promlike.storage.metric_views import LabelBooks, LabelNames
 from promlike.storage.options import Timeouts
+from promlike.storage.sql import SqlRows
 from promlike.storage.store import Deletion, FlushBatch, StoredDay, StoredNews, StoredSeries, StoreStats, WalPosition
 from promlike.storage.tiers import Marks, PackedRows, TierBatch, TierState
 from promlike.storage.timescale import (
@@ -41,6 +42,7 @@ from promlike.storage.timescale.migrations import migrate
 from promlike.storage.timescale.reader import prepare_reader, prepare_view_schema
 from promlike.storage.timescale.server import ServerFeatures, server_features
 from promlike.storage.timescale.shared_ids import SharedIds
+from promlike.storage.timescale.sql import SqlConnections
 from promlike.storage.writer_id import read_writer_id
 
 
@@ -55,6 +57,7 @@ class TimescaleStore:
     ) -> None:
         self._folder = folder
         self._database = Database(url, schema=schema, timeouts=timeouts or Timeouts())
+        self._sql = SqlConnections(url, settings=self._database.settings(), timeouts=self._database.timeouts)
         self._cache = cache
         self._shared = SharedIds(None, "")
         self._ids = SeriesIds()
@@ -101,6 +104,7 @@ class TimescaleStore:
         await self._database.ping()
 
     async def close(self) -> None:
+        await self._sql.close()
         await self._database.close()
 
     def load_series(self) -> AsyncIterator[StoredSeries]:
@@ -294,6 +298,9 @@ class TimescaleStore:
     async def days(self) -> Sequence[StoredDay]:
         async with self._database.connection("read the samples of each day") as connection:
             return await days.load_days(connection)
+
+    def sql(self, text: str, limit: int, seconds: float) -> AbstractAsyncContextManager[SqlRows]:
+        return self._sql.answer(text, limit, seconds)
 
     async def _forget(self, connection: Any, refs: Int32) -> list[str]:
         """Forget series; the metrics that have none left."""
