@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from promlike.model.flushes import FlushNews, StoreView
 from promlike.model.frame import Symbols
 from promlike.model.labels import Labels
 from promlike.model.matchers import Matcher
+from promlike.model.threads import to_its_end
 from promlike.model.trace import OFF, Trace
 from promlike.storage.access import AppendResult, Loading, Metadata, Selection, SelectRequest, TierChoice
 from promlike.storage.changes import Changes
@@ -55,9 +55,6 @@ from promlike.storage.wal import WalCommitter, WalWriter
 from promlike.storage.wal_replay import ReplayReport
 
 log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 MOST_WAIT_S = 10.0
 """Between two attempts to open a store that is away."""
@@ -144,7 +141,7 @@ class Storage:
         await self._roller.load()
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
         parts = (self._index, self._head, self._ingest, self._deleter, self.counters)
-        self._writer.open(await _to_its_end(replay_wal, folder, position, *parts, progress, self.replay))
+        self._writer.open(await to_its_end(replay_wal, folder, position, *parts, progress, self.replay))
         self._wal.applied = self._writer.position
         self._index.release_gaps()
         for portion in others:
@@ -393,13 +390,3 @@ class Storage:
     def _check_open(self) -> None:
         if self._state != "open":
             raise NotReady(f"storage is {'starting' if self._state == 'new' else 'stopped'}")
-
-
-async def _to_its_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run this in a thread, so that the server can say meanwhile that it is starting. Who cancels it waits until it is over."""
-    working = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        await asyncio.wait([working])
-        raise
