@@ -25,8 +25,9 @@ from promlike.storage.duckdb import store as stores_module
 from promlike.storage.duckdb.migrations import MIGRATIONS, Migration, migrate, schema_version
 from promlike.storage.duckdb.schema import FIRST_TABLES
 from promlike.storage.duckdb.store import DuckDBStore
-from promlike.storage.options import StorageOptions
+from promlike.storage.options import HOUR_MS, StorageOptions
 from promlike.storage.storage import Storage
+from promlike.storage.tiers import Watermark
 from tests.storage.store_suite import (
     FLOOR_MS,
     START_MS,
@@ -38,6 +39,7 @@ from tests.storage.store_suite import (
     read,
     records,
     stores_of,
+    tier_batch,
     up,
 )
 from tests.storage.store_suite import rows as stored_rows
@@ -255,3 +257,20 @@ async def test_rows_of_rollups_that_were_stored_one_by_one_are_packed(
     with duckdb.connect(tmp_path / "promlike.duckdb", read_only=True) as connection:
         assert schema_version(connection) == len(MIGRATIONS)
         assert connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'rows_%'").fetchall() == [(0,)]
+
+
+async def test_no_table_keeps_rows_of_a_series_whose_id_may_go_to_another(stores: Stores, tmp_path: Path) -> None:
+    """Also one that somebody adds later."""
+    store = await stores()
+    samples = {ref: [(FLOOR_MS + 1, 1.0)] for ref in range(2)}
+    await store.write(batch(samples, series=records("a", "b"), exemplars=[(ref, FLOOR_MS + 1, 1.0, "{}") for ref in range(2)]))
+    await store.write_tiers(tier_batch(samples, Watermark.at(FLOOR_MS + HOUR_MS), foreign=0))
+    await store.delete_series(np.array([0], np.int32))
+    await store.close()
+    with duckdb.connect(tmp_path / "promlike.duckdb") as connection:
+        views = "SELECT view_name FROM duckdb_views()"
+        query = f"SELECT table_name FROM duckdb_columns() WHERE column_name = 'series_id' AND table_name NOT IN ({views})"
+        tables = [name for (name,) in connection.execute(query).fetchall()]
+        found = {name: connection.execute(f"SELECT DISTINCT series_id FROM {name}").fetchall() for name in tables}
+    assert {"samples", "exemplars", "series_times", "rollup_5m", "rollup_1h", "rollup_marks"} <= set(tables)
+    assert {name: rows for name, rows in found.items() if rows not in ([], [(1,)])} == {}
