@@ -18,6 +18,7 @@ from promlike import __version__
 from promlike.api import notices
 from promlike.api.connections import Connections, LimitedSite, connection_metrics
 from promlike.api.context import Api, Phase, ServerState, WebOptions
+from promlike.api.first_query import prepare_first_query
 from promlike.api.own_metrics import OwnMetrics
 from promlike.api.part_metrics import cache_metrics, remote_write_metrics, result_cache_metrics, shared_runs_metrics, storage_metrics
 from promlike.api.query_log import QueryLog
@@ -197,10 +198,8 @@ class Server:
         self._log, self._history = ChangeLog(), StoreHistory()
         self._shared_runs = self._second_level()
         self._ranges = self._cached_ranges()
-        self._metrics = OwnMetrics()
-        self._query_log = QueryLog()
+        self._metrics, self._query_log, self._top_queries = OwnMetrics(), QueryLog(), TopQueries()
         self._query_log.open(config.global_.query_log_file)
-        self._top_queries = TopQueries()
         self._sql = SqlTurns(options.query, self._engine)
         self._metrics.add(self._sql.metrics)
         self._queries = RunningQueries(self._query_log.log, self._top_queries.note)
@@ -275,6 +274,7 @@ class Server:
                     tasks.create_task(self._scrape.run(), name="scrape"),
                     tasks.create_task(self._reload_on_signal(), name="reload"),
                     tasks.create_task(self._watch_store(), name="watch"),
+                    tasks.create_task(prepare_first_query(self._storage, self._engine), name="first query"),
                 ]
                 if self._shared_runs is not None:
                     running.append(tasks.create_task(self._shared_runs.run(), name="shared answers"))

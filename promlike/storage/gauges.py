@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from promlike.model.labels import Labels
 from promlike.storage.flush import Flusher
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
@@ -34,6 +35,12 @@ class Gauges:
         self._tiers = tiers
         self._wal = wal
         self._writer = writer
+
+    @property
+    def newest_series(self) -> Labels:
+        """Of the living ones; without labels when there is none."""
+        living = np.flatnonzero(self._index.alive[: self._index.count])
+        return self._index.labels_of(int(living[-1])) if len(living) else ()
 
     @property
     def head_series(self) -> int:

@@ -177,6 +177,7 @@ class Storage:
     async def run(self) -> None:
         """Flush, keep views, enforce retention and give freed memory back until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._store.warm(), name="warm")
             tasks.create_task(self._flusher.run(), name="flush")
             tasks.create_task(self._retention.run(), name="retention")
             tasks.create_task(self._views.run(), name="views")

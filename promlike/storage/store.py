@@ -184,6 +184,10 @@ class Store(Protocol):
         """Every stored series, in portions, once after `open`."""
         ...
 
+    async def warm(self) -> None:
+        """Do now, beside everything else, what the first queries would wait for otherwise, as far as that is possible. Raises nothing."""
+        ...
+
     async def load_news(self) -> StoredNews | None:
         """What other writers stored since the last call, or since `load_series`; None when there are no others, or nothing."""
         ...

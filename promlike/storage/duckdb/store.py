@@ -96,6 +96,9 @@ class DuckDBStore:
             while (portion := await self._in_thread(self._readers, lambda: next(portions, None))) is not None:
                 yield portion
 
+    async def warm(self) -> None:
+        """Nothing: a new cursor is as fast as any other."""
+
     async def load_news(self) -> StoredNews | None:
         """None: nobody else writes into the file."""
         return None

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from promlike.model.blocks import Int32, SampleBlock
+from promlike.model.clock import wall_clock_ms
 from promlike.storage.arrange import arrange, rows_of
-from promlike.storage.store import StoreStats
+from promlike.storage.store import DAY_MS, StoreStats
 from promlike.storage.timescale.copy import SAMPLE, copy_bytes, decode_columns
 from promlike.storage.timescale.times import to_ms, to_time
 from promlike.storage.timescale.values import value_of
@@ -22,6 +23,12 @@ async def read_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int) 
     query = f"SELECT ts, series_id, {value_of()} FROM samples WHERE {wanted(ids[ids >= 0])} AND ts > $1 AND ts <= $2"
     streams = [await copy_bytes(connection, query, to_time(start_ms), to_time(end_ms))]
     return await asyncio.to_thread(_block, ids, streams)
+
+
+async def read_nothing(connection: Any) -> None:
+    """Plan and run a read of the last day, of a series that there never is."""
+    now_ms = wall_clock_ms()
+    await read_samples(connection, np.zeros(1, np.int32), now_ms - DAY_MS, now_ms)
 
 
 async def count_samples(connection: Any, ids: Int32, start_ms: int, end_ms: int) -> int:

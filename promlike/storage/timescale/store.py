@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from promlike.cache.shared import SharedCache
-from promlike.errors import BadRequest, StorageUnavailable, StoreAway
+from promlike.errors import BadRequest, StorageError, StorageUnavailable, StoreAway
 from promlike.model.blocks import Int32, Int64, SampleBlock
 from promlike.model.exemplars import Exemplars
 from promlike.model.flushes import FOREVER_MS, FlushNews, StoredChange
@@ -44,6 +44,9 @@ from promlike.storage.timescale.server import ServerFeatures, server_features
 from promlike.storage.timescale.shared_ids import SharedIds
 from promlike.storage.timescale.sql import SqlConnections
 from promlike.storage.writer_id import read_writer_id
+
+WARM_CONNECTIONS = 4
+"""Some are in use for flushes, rollups and news when a query comes."""
 
 
 class TimescaleStore:
@@ -109,6 +112,17 @@ class TimescaleStore:
 
     def load_series(self) -> AsyncIterator[StoredSeries]:
         return load.load_series(self._database, self._writer, self._seen)
+
+    async def warm(self) -> None:
+        """A server process loads TimescaleDB, and learns about tables and chunks, when it plans its first statement on them: a query on a
+        new connection takes 20 to 35 ms, connecting included, rather than 2.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(suppress(StorageError))
+            connections = [
+                await stack.enter_async_context(self._database.connection("prepare for queries")) for _ in range(WARM_CONNECTIONS)
+            ]
+            await asyncio.gather(*map(read.read_nothing, connections), return_exceptions=True)
 
     async def load_news(self) -> StoredNews | None:
         async with self._database.transaction("look for what others stored", isolation="repeatable_read", readonly=True) as connection:
