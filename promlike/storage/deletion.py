@@ -5,6 +5,7 @@ the store has of them, so that a database that is away delays nothing. The next 
 also stores the WAL position behind it: a crash before leaves the record to be replayed, a crash after finds everything done.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from promlike.storage.counters import StorageCounters
 from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import SeriesIndex
-from promlike.storage.ingest import Ingest
+from promlike.storage.ingest import SERIES_AT_ONCE, Ingest
 from promlike.storage.store import Deletion
 from promlike.storage.tombstones import Tombstones
 from promlike.storage.wal_records import encode_deletion
@@ -67,13 +68,21 @@ class Deleter:
             return 0
         deletion = Deletion(refs=refs, start_ms=start_ms, end_ms=end_ms)
         self.running += 1
+        try:
+            # After a crash the record must find its series under these refs, also those that are only others' so far.
+            await self._introduce(refs)
+        except BaseException:
+            self._end()
+            raise
         await self._ingest.logged(encode_deletion(deletion), lambda: self._land(deletion), failed=self._end)
         self._ingest.pressure.set()  # so that the store follows soon
         return len(refs)
 
     def replay(self, deletion: Deletion) -> None:
         """A deletion found in the WAL. Its series stay in the index until `replayed`, since samples may follow."""
-        known = deletion.refs[deletion.refs < self._index.count]
+        known = np.ascontiguousarray(deletion.refs[self._index.has(deletion.refs)])
+        if len(known) < len(deletion.refs):
+            log.error("the WAL has a deletion of %d series that it does not introduce", len(deletion.refs) - len(known))
         self._replayed.append(self._hide(Deletion(refs=known, start_ms=deletion.start_ms, end_ms=deletion.end_ms)))
 
     def replayed(self) -> None:
@@ -81,6 +90,14 @@ class Deleter:
         if self._replayed:
             self._remove_empty(np.unique(np.concatenate(self._replayed)))
         self._replayed = []
+
+    async def _introduce(self, refs: Int32) -> None:
+        for low in range(0, len(refs), SERIES_AT_ONCE):
+            part = refs[low : low + SERIES_AT_ONCE]
+            unknown = part[self._index.alive[part] & ~self._index.ready[part]]
+            if len(unknown):
+                self._ingest.introduce(unknown)
+                await asyncio.sleep(0)
 
     def _land(self, deletion: Deletion) -> None:
         self._end()

@@ -241,11 +241,21 @@ class Flusher:
         marks = attempt.marks.told
         self._head.note_late(marks.refs, marks.start_ms + 1)
         self._head.flushed(attempt.snapshot)
-        self._tombstones.stored(attempt.deletions, attempt.gone)
-        self._ingest.store_forgot(attempt.gone)
+        gone = self._without_announced(attempt.gone)
+        self._tombstones.stored(attempt.deletions, gone)
+        self._ingest.store_forgot(gone)
         self._ingest.exemplars.flushed()
         self._ingest.unflushed.flushed()
         self.stored = attempt.position
+
+    def _without_announced(self, gone: Int32) -> Int32:
+        """Of the series that the store has forgotten now, those that it is not to be told of again by the next flush.
+
+        The others came back meanwhile, and are gone again: that flush has to make the store forget them, too.
+        """
+        if not len(gone):
+            return gone
+        return np.setdiff1d(gone, self._ingest.dead(set(gone.tolist()).intersection(self._ingest.unstored)))
 
     async def _collect(self) -> None:
         """While the head is larger than its cache may be, drop stored blocks that are older than its window, the oldest first."""

@@ -134,7 +134,12 @@ class Head:
         return (series + samples // BLOCK) * BLOCK_BYTES
 
     def forget_stored(self, refs: Int32) -> None:
-        """The store, and the head, have nothing of the series `refs int32[S]` any more; their newest time stays known."""
+        """The store has nothing of the series `refs int32[S]` any more, and so has the head from now on; their newest time stays known.
+
+        What is appended later begins a new block, and with that `first_ms`.
+        """
+        self.outdate_reads()
+        self._empty(refs)
         self.stored_from_ms[refs] = MAX_TIME
         self.first_ms[refs] = MAX_TIME
 
@@ -276,6 +281,13 @@ class Head:
 
     def vacate(self, refs: Int32) -> None:
         """Nobody has the refs `refs int32[S]` any more: they are as if they had never been used. After `outdate_reads`."""
+        self._empty(refs)
+        for column, empty in self._columns():
+            column[refs] = empty
+        self._cut_to_ms[refs] = 0
+
+    def _empty(self, refs: Int32) -> None:
+        """Take all blocks of the series `refs int32[S]`, of which no sample waits for a flush."""
         chains = self._chains
         freed = np.empty(int(chains.pool[0]), np.int32)
         arrays = (chains.deltas, chains.bits, chains.links, chains.work)
@@ -283,9 +295,6 @@ class Head:
             count, _ = delete_from_chains(refs, MIN_TIME, MAX_TIME, self._flushing_ms, *arrays, freed, np.empty(len(refs), np.int64))
             chains.publish(refs)
         chains.retire(freed[:count].copy())
-        for column, empty in self._columns():
-            column[refs] = empty
-        self._cut_to_ms[refs] = 0
 
     def newest_ms(self, refs: Int32 | slice) -> Int64:
         """The newest time that each of these series may have, int64[S]; MIN_TIME when it surely has no sample."""

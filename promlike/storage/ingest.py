@@ -115,7 +115,7 @@ class Ingest:
 
     async def _append(self, refs: Int32, ts_ms: Int64, values: Float64) -> AppendResult:
         self._check_room(len(refs))
-        self._revive_all(refs)
+        self.introduce(refs)
         return await self._in_flight_logged(refs, encode_samples(refs, ts_ms, values), lambda: self.apply(refs, ts_ms, values))
 
     async def append_exemplars(self, exemplars: Exemplars) -> AppendResult:
@@ -141,7 +141,7 @@ class Ingest:
 
     async def _append_exemplars(self, exemplars: Exemplars) -> AppendResult:
         self._check_room(0)
-        self._revive_all(exemplars.refs)
+        self.introduce(exemplars.refs)
         return await self._in_flight_logged(exemplars.refs, encode_exemplars(exemplars), lambda: self.apply_exemplars(exemplars))
 
     @contextmanager
@@ -301,8 +301,8 @@ class Ingest:
         if len(self._unlogged) >= SERIES_AT_ONCE:
             self._submit(b"", lambda: None, lambda error: None)
 
-    def _revive_all(self, refs: Int32) -> None:
-        """Samples may still come for a ref whose series was removed, because callers keep refs, or was only others' so far."""
+    def introduce(self, refs: Int32) -> None:
+        """Let WAL and store know the series `refs int32[N]`: some were removed, because callers keep refs, or only others' so far."""
         if len(refs) and (refs.min() < 0 or refs.max() >= self._index.count):
             raise ValueError(f"no such series: ref {refs.min() if refs.min() < 0 else refs.max()} of {self._index.count}")
         unready = refs[~self._index.ready[refs]]

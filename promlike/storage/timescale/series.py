@@ -92,8 +92,11 @@ async def write_times(connection: Any, writer: int, flush: int, times: Sequence[
         await connection.execute("DROP TABLE incoming_times")
 
 
-async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int32) -> list[str]:
-    """See `Store.delete_series`: this writer has these series no more, and what no writer has is dropped; the metrics of what was."""
+async def delete_series(connection: Any, writer: int, refs: Int32) -> list[str]:
+    """See `Store.delete_series`: this writer has these series no more, and what no writer has is dropped; the metrics of what was.
+
+    Their ids are to be forgotten once this is committed: who tries it again may have samples of theirs to delete first.
+    """
     await connection.execute(
         "DELETE FROM rollup_marks USING writer_series AS gone WHERE gone.writer = $1 AND ref = ANY($2::int[])"
         " AND rollup_marks.writer = gone.writer AND rollup_marks.series_id = gone.series_id",
@@ -105,7 +108,6 @@ async def delete_series(connection: Any, writer: int, ids: SeriesIds, refs: Int3
     rows = await connection.fetch(f"WITH gone AS ({DROP_UNUSED} RETURNING metric) SELECT DISTINCT metric FROM gone", found)
     left = "DELETE FROM exemplars WHERE series_id = ANY($1::int[]) AND NOT EXISTS (SELECT FROM series WHERE id = series_id)"
     await connection.execute(left, found)
-    ids.forget(refs)
     return [original(row["metric"]) for row in rows]
 
 

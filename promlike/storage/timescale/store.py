@@ -64,6 +64,8 @@ class TimescaleStore:
         self._cache = cache
         self._shared = SharedIds(None, "")
         self._ids = SeriesIds()
+        self._leaving: tuple[WalPosition, Int32] | None = None
+        """Position of the last flush, and series that it was to forget."""
         self._books = LabelBooks(shared=True)
         self._views_prepared = False
         self._name = ""
@@ -137,17 +139,21 @@ class TimescaleStore:
 
     async def load_position(self) -> WalPosition | None:
         async with self._database.transaction("load the WAL position") as connection:
-            return await writers.load_position(connection, self._writer)
+            stored = await writers.load_position(connection, self._writer)
+        self._left(stored)
+        return stored
 
     async def write(self, batch: FlushBatch) -> None:
         features, ids, writer, shared = self.features, self._ids, self._writer, self._shared
         shared.forget()
+        self._leaving = batch.position, batch.gone
         growth: dict[str, LabelNames] = {}
         async with self._database.transaction("write") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             stored = await writers.load_position(connection, writer)
             if stored is not None and (stored.segment, stored.offset) >= (batch.position.segment, batch.position.offset):
                 await flushes.note_flush(connection, writer, flush)
+                self._left(batch.position)
                 return  # the answer to an earlier commit was lost with the connection
             disputed = await self._delete(connection, flush, batch.deletions)
             if len(batch.gone):
@@ -167,6 +173,7 @@ class TimescaleStore:
             disputed = [*disputed, *overwritten] if others.exist else []
             await flushes.note_flush(connection, writer, flush, batch.changes(), disputed=disputed)
             await writers.write_position(connection, writer, batch.position)
+        self._left(batch.position)
         self._committed(flush)
         self._books.known |= growth
         await shared.remember(ids)
@@ -256,6 +263,7 @@ class TimescaleStore:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
             lost = await self._forget(connection, refs)
             await flushes.note_flush(connection, self._writer, flush)
+        self._ids.forget(refs)
         self._committed(flush)
         self._books.forget(lost)
 
@@ -318,8 +326,17 @@ class TimescaleStore:
 
     async def _forget(self, connection: Any, refs: Int32) -> list[str]:
         """Forget series; the metrics that have none left."""
-        metrics = await series.delete_series(connection, self._writer, self._ids, refs)
+        metrics = await series.delete_series(connection, self._writer, refs)
         return await views.note_loss(connection, metrics)
+
+    def _left(self, stored: WalPosition | None) -> None:
+        """What is stored up to this position is committed: series that a flush up to there was to forget have no ids any more.
+
+        Not before: when the flush is rolled back, the next one deletes their samples by their ids.
+        """
+        if self._leaving is not None and self._leaving[0] == stored:
+            self._ids.forget(self._leaving[1])
+            self._leaving = None
 
     def _committed(self, flush: int) -> None:
         self._own.committed(flush)
