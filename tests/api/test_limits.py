@@ -67,6 +67,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 @contextmanager
 def slow_queries(server: Server, count: int) -> Iterator[None]:
     """So many queries run inside; their clients go away at the end."""
+    # A query whose client went away has its place until its threads have seen that.
+    wait_until(lambda: metric(server, "promlike_query_memory_bytes") == 0)
     with ExitStack() as clients:
         for _ in range(count):
             clients.enter_context(server.connection()).request("GET", f"/api/v1/query?query={quote(SLOW)}")
