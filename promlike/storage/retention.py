@@ -193,6 +193,8 @@ class Retention:
         old = (newest_ms < self.oldest_of(n)) & (newest_ms > MIN_TIME)
         old[self._ingest.in_flight()] = False
         old[head.late_refs()] = False
+        for refs in self._ingest.exemplars.all_refs():  # the next flush gives the store exemplars of these
+            old[refs] = False
         refs = np.flatnonzero(self._index.alive[:n] & old & (head.flushed_ms[:n] >= head.last_ms[:n])).astype(np.int32)
         if len(refs):
             self._index.remove(refs)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from promlike.errors import StorageUnavailable
+from promlike.model.exemplars import Exemplars
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage.keep import KeepOptions, KeepRule
 from promlike.storage.options import HOUR_MS
@@ -133,3 +134,15 @@ async def test_a_series_that_comes_back_before_its_blocks_are_dropped_is_found_i
     await bench.storage.flush()
     await bench.storage._flusher.collect_before(bench.clock[0])
     assert await bench.select() == answer(samples)
+
+
+async def test_a_series_whose_exemplars_wait_for_a_flush_stays(benches: Benches, any_store: Making) -> None:
+    """Else the store would be given exemplars of a series that it was told to forget, and show them as the next one's of that ref."""
+    bench = await opened(benches, make=any_store)
+    await bench.append([("old", NOW_MS, 1.0)])
+    await bench.storage.flush()
+    bench.clock[0] += 2 * HOUR_MS
+    await bench.storage.append_exemplars(Exemplars.of([(bench.ref("old"), bench.clock[0], 1.0, "{}")]))
+    await bench.storage.enforce_retention()
+    assert bench.storage._index.alive[bench.ref("old")]
+    await bench.storage.flush()
