@@ -15,14 +15,16 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import pytest
 
+from promlike.storage.timescale.values import value_of
 from tests.e2e.test_durability import CONNECTIONS, SERIES, Writer
 from tests.servers import STOP_SECONDS, Server, free_port, promlike
 from tests.storage.postgres import Postgres, postgresql, timescaledb
 
 ROUNDS = int(os.environ.get("PROMLIKE_KILL_ROUNDS", "2"))
 FLAGS = ("--storage.flush-interval=1s", "--storage.connect-timeout=2s", "--storage.statement-timeout=5s")
-STORED = """
-SELECT labels->>'connection' AS connection, array_agg(value::int) AS steps, count(*) AS samples, count(DISTINCT (series_id, ts)) AS places
+STORED = f"""
+SELECT labels->>'connection' AS connection, array_agg(({value_of()})::int) AS steps,
+    count(*) AS samples, count(DISTINCT (series_id, ts)) AS places
 FROM promlike.samples JOIN promlike.series ON series.id = series_id GROUP BY 1
 """
 

@@ -56,15 +56,16 @@ async def load_ids(connection: Any, writer: int, ids: SeriesIds) -> None:
     ids.set(*await copy_out(connection, ("int4", "int4"), "SELECT ref, series_id FROM writer_series WHERE writer = $1", writer))
 
 
-async def write_series(connection: Any, writer: int, ids: SeriesIds, shared: SharedIds, series: Iterable[SeriesRecord]) -> None:
-    """Give series the ids that they have, or get now, in the database, and note which refs this writer has for them.
+async def write_series(connection: Any, writer: int, ids: SeriesIds, shared: SharedIds, series: Iterable[SeriesRecord]) -> Int32:
+    """Give series the ids that they have, or get now, in the database, and note which refs this writer has for them; their refs, int32[S].
 
     Inside the transaction of a flush. When that is rolled back, the ids in `ids` mean nothing until the series are announced again.
     """
-    rest = iter(series)
+    rest, announced = iter(series), [np.empty(0, np.int32)]
     while part := list(islice(rest, SERIES_AT_ONCE)):
         await connection.execute("CREATE TEMP TABLE incoming_series (ref int, labels jsonb, guess int) ON COMMIT DROP")
         refs, labels = [record.ref for record in part], [_json(record.labels) for record in part]
+        announced.append(np.array(refs, np.int32))
         guesses = await shared.find(refs, labels)
         insert = "INSERT INTO incoming_series SELECT * FROM unnest($1::int[], $2::text[]::jsonb[], $3::int[])"
         await connection.execute(insert, refs, labels, guesses)
@@ -76,6 +77,7 @@ async def write_series(connection: Any, writer: int, ids: SeriesIds, shared: Sha
         query = "SELECT ref, series_id FROM writer_series WHERE writer = $1 AND ref = ANY($2::int[])"
         ids.set(*await copy_out(connection, ("int4", "int4"), query, writer, refs))
         await connection.execute("DROP TABLE incoming_series")
+    return np.concatenate(announced)
 
 
 async def write_times(connection: Any, writer: int, flush: int, times: Sequence[tuple[Int32, Int64, Int64]]) -> None:

@@ -146,7 +146,6 @@ class TimescaleStore:
     async def write(self, batch: FlushBatch) -> None:
         features, ids, writer, shared = self.features, self._ids, self._writer, self._shared
         shared.forget()
-        self._leaving = batch.position, batch.gone
         growth: dict[str, LabelNames] = {}
         async with self._database.transaction("write") as connection:
             flush = await writers.begin_flush(connection, self._database.timeouts.statement_s)
@@ -159,7 +158,8 @@ class TimescaleStore:
             if len(batch.gone):
                 # At once, so that views come back with new series of this batch.
                 self._books.forget(await self._forget(connection, batch.gone))
-            await series.write_series(connection, writer, ids, shared, self._books.watched(batch.new_series, growth))
+            announced = await series.write_series(connection, writer, ids, shared, self._books.watched(batch.new_series, growth))
+            self._leaving = batch.position, np.setdiff1d(batch.gone, announced)  # those that come back have ids
             await views.note_growth(connection, growth)
             await metadata.write_metadata(connection, batch.metadata)
             others = await write.last_of_others(connection, writer)
