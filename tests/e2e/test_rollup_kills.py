@@ -24,7 +24,7 @@ from tests.e2e.test_rollups import rolled_up_ms
 from tests.servers import STOP_SECONDS, Server, free_port, promlike
 from tests.storage.postgres import Postgres, postgresql, timescaledb
 
-ROUNDS = int(os.environ.get("PROMLIKE_KILL_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("PROMLIKE_KILL_ROUNDS", "1"))
 HOUR_MS = 3_600_000
 HOURS = 48
 SERIES = 16
