@@ -196,5 +196,5 @@ def _labels(names: tuple[str, ...]) -> str:
 
 
 def format_label(name: str) -> str:
-    """In quotes when it is not a classic one."""
-    return name if _PLAIN_LABEL.fullmatch(name) else quote(name)
+    """In quotes when it is not a classic one, or would be read as a number."""
+    return name if _PLAIN_LABEL.fullmatch(name) and name.lower() not in {"inf", "nan"} else quote(name)

@@ -61,11 +61,11 @@ LARGE: dict[str, str] = {
 
 
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE.keys())
-def test_64_kib_of_anything_take_less_than_a_second(text: str) -> None:
+def test_64_kib_of_anything_take_seconds_at_most(text: str) -> None:
     start = time.thread_time()
     with suppress(ParseError):
         parse(text, ALL)
-    assert time.thread_time() - start < 1.0
+    assert time.thread_time() - start < 5.0  # a quadratic step would take minutes
 
 
 TOO_DEEP = "expression is nested more than 1000 levels deep"
@@ -105,7 +105,7 @@ def test_pretty_text_of_a_large_tree_takes_no_square_of_its_size() -> None:
     tree = parse("+".join(f"abs(metric_with_a_long_name_{n})" for n in range(900)), ALL)
     start = time.thread_time()
     pretty(tree)
-    assert time.thread_time() - start < 1.0
+    assert time.thread_time() - start < 5.0  # a quadratic step would take minutes
 
 
 WORDS = """

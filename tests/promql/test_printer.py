@@ -75,3 +75,9 @@ max_over_time(
 @pytest.mark.parametrize(("text", "expected"), PRETTY.items())
 def test_what_is_longer_than_a_line_is_split_and_indented(text: str, expected: str) -> None:
     assert pretty(parse(text, ALL)) == expected
+
+
+@pytest.mark.parametrize("name", ["INF", "inf", "Nan", "nan"])
+def test_labels_that_look_like_numbers_are_quoted(name: str) -> None:
+    text = f'sum by ("{name}") ({{"{name}"="a"}})'
+    assert format_expr(parse(text, ALL)) == text
