@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from promlike.kernel import inlined, kernel
 from promlike.model.blocks import Float64, Int32, Int64
-from promlike.storage.timescale.copy import encode_columns, stream_of
+from promlike.storage.timescale.copy import SAMPLE, encode_columns, stream_of
 
 PLACES = 9
 """Digits after the point at most: nanoseconds in seconds."""
@@ -25,10 +25,7 @@ LARGEST = 2.0**53
 HALF_WORD = 2**31
 """TimescaleDB packs changes of differences up to here two into a word of 64 bits, and larger ones one (simple8b)."""
 
-VALUE = "coalesce({table}value, {table}scaled / {table}divisor)"
-"""What a sample's value is, in SQL; `table` is empty or ends in a point."""
-
-WHOLE = {"ts": "timestamptz", "series_id": "int4", "value": "float8"}
+WHOLE = dict(zip(("ts", "series_id", "value"), SAMPLE, strict=True))
 DECIMAL = {"ts": "timestamptz", "series_id": "int4", "scaled": "int8", "divisor": "float8"}
 """The columns that a row fills, by how its value stands there, with their types."""
 
@@ -43,7 +40,8 @@ class Rows:
 
 def value_of(table: str = "") -> str:
     """The value of a row of this table, or of the only one, in SQL."""
-    return VALUE.format(table=table and f"{table}.")
+    prefix = table and f"{table}."
+    return f"coalesce({prefix}value, {prefix}scaled / {prefix}divisor)"
 
 
 def encode_samples(ids: Int32, ts_ms: Int64, values: Float64, offsets: Int64, *, decimals: bool) -> list[Rows]:
