@@ -192,9 +192,10 @@ def _aggregation(aggregate: Aggregate) -> str:
 
 
 def _labels(names: tuple[str, ...]) -> str:
-    return ", ".join(map(format_label, names))
+    """A list between parentheses, where the words `inf` and `nan` are numbers (between braces they are labels)."""
+    return ", ".join(quote(name) if name.lower() in {"inf", "nan"} else format_label(name) for name in names)
 
 
 def format_label(name: str) -> str:
-    """In quotes when it is not a classic one, or would be read as a number."""
-    return name if _PLAIN_LABEL.fullmatch(name) and name.lower() not in {"inf", "nan"} else quote(name)
+    """In quotes when it is not a classic one."""
+    return name if _PLAIN_LABEL.fullmatch(name) else quote(name)

@@ -78,6 +78,6 @@ def test_what_is_longer_than_a_line_is_split_and_indented(text: str, expected: s
 
 
 @pytest.mark.parametrize("name", ["INF", "inf", "Nan", "nan"])
-def test_labels_that_look_like_numbers_are_quoted(name: str) -> None:
-    text = f'sum by ("{name}") ({{"{name}"="a"}})'
+def test_labels_that_look_like_numbers_are_quoted_where_numbers_could_stand(name: str) -> None:
+    text = f'sum by ("{name}") (up{{{name}="a"}})'
     assert format_expr(parse(text, ALL)) == text
