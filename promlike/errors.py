@@ -104,7 +104,6 @@ class RejectReason(StrEnum):
     INVALID_LABEL_NAME = "invalid_label_name"
     INVALID_LABEL_VALUE = "invalid_label_value"
     DUPLICATE_LABEL_NAME = "duplicate_label_name"
-    LABELS_NOT_SORTED = "labels_not_sorted"
     INVALID_LABEL_REFERENCE = "invalid_label_reference"
     LABELS_TOO_LONG = "labels_too_long"
     EXEMPLAR_LABELS_TOO_LONG = "exemplar_labels_too_long"

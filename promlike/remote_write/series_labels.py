@@ -1,5 +1,7 @@
 """The labels of a series not seen before: parsed and checked, once."""
 
+from itertools import pairwise
+
 from google.protobuf.message import DecodeError
 
 from promlike.errors import BadRequest, RejectReason, SampleRejected
@@ -41,19 +43,17 @@ def decoded_pairs(pairs: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
 
 
 def checked(pairs: list[tuple[str, str]]) -> Labels:
-    """The pairs as Labels; raise SampleRejected naming what is wrong. Names may be any UTF-8, as in Prometheus 3."""
-    previous = ""
-    for position, (name, _) in enumerate(pairs):
-        if not name:
+    """The pairs as Labels; raise SampleRejected naming what is wrong. Names may be any UTF-8, as in Prometheus 3.
+
+    As in Prometheus, they may come in any order: senders ought to sort them, and some do not.
+    """
+    ordered = sorted(pairs)
+    for (name, _), (following, _) in pairwise([("", ""), *ordered]):
+        if not following:
             raise SampleRejected(RejectReason.INVALID_LABEL_NAME, f"empty label name in {_shown(pairs)}")
-        if position and name == previous:
+        if following == name:
             raise SampleRejected(RejectReason.DUPLICATE_LABEL_NAME, f"label name {quote(name)} twice in {_shown(pairs)}")
-        if position and name < previous:
-            raise SampleRejected(
-                RejectReason.LABELS_NOT_SORTED, f"labels not sorted, {quote(name)} after {quote(previous)} in {_shown(pairs)}"
-            )
-        previous = name
-    series = tuple(pair for pair in pairs if pair[1])
+    series = tuple(pair for pair in ordered if pair[1])
     if not any(name == METRIC_NAME for name, _ in series):
         raise SampleRejected(RejectReason.MISSING_METRIC_NAME, f"no metric name in {_shown(pairs)}")
     return series

@@ -47,11 +47,11 @@ def rows_of(pairs: list[tuple[bytes, bytes]], samples: Any) -> list[Row]:
 
 
 def valid(pairs: list[tuple[bytes, bytes]]) -> Labels | None:
-    names = [name for name, _ in pairs]
-    if any(not name for name in names) or names != sorted(set(names)) or not dict(pairs).get(b"__name__"):
+    names = {name for name, _ in pairs}
+    if b"" in names or len(names) < len(pairs) or not dict(pairs).get(b"__name__"):
         return None
     try:
-        return tuple((name.decode(), value.decode()) for name, value in pairs if value or not _utf8(name, value))
+        return tuple((name.decode(), value.decode()) for name, value in sorted(pairs) if value or not _utf8(name, value))
     except UnicodeDecodeError:
         return None
 

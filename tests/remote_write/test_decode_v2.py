@@ -92,6 +92,10 @@ BODIES: dict[str, tuple[bytes, list[Row]]] = {
         ),
         ONE,
     ),
+    "labels in no order": (
+        wire2.request(TEXTS, wire2.series([JOB, API, NAME, UP_], wire.sample(1.0, T)), UP_SERIES),
+        ONE * 2,
+    ),
     "an empty label value": (wire2.request(TEXTS, wire2.series([NAME, UP_, JOB, API, UNIT, 0], wire.sample(1.0, T))), ONE),
     "start timestamps": (
         wire2.request(TEXTS, wire2.series([NAME, UP_, JOB, API], started(1.0, T, T - 5), wire.tag(6, wire.VARINT) + wire.varint(T))),
@@ -271,10 +275,10 @@ REFUSED = {
         RejectReason.INVALID_LABEL_NAME,
         'series 1: empty label name in {__name__="up", ="api"}',
     ),
-    "not sorted": (
-        wire2.series([JOB, API, NAME, UP_], wire.sample(1.0, T)),
-        RejectReason.LABELS_NOT_SORTED,
-        'series 1: labels not sorted, "__name__" after "job" in {job="api", __name__="up"}',
+    "twice, apart": (
+        wire2.series([JOB, API, NAME, UP_, JOB, UP_], wire.sample(1.0, T)),
+        RejectReason.DUPLICATE_LABEL_NAME,
+        'series 1: label name "job" twice in {job="api", __name__="up", job="up"}',
     ),
     "odd number of references": (
         wire2.series([NAME, UP_, JOB], wire.sample(1.0, T)),
