@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import numpy as np
@@ -58,6 +60,27 @@ async def test_each_sees_what_the_other_has_flushed(pair: tuple[Bench, Bench]) -
     await second.storage.flush()
     await first.storage.follow()
     assert await first.select() == answer(seen)
+
+
+async def test_news_that_got_lost_with_a_connection_is_asked_for_again(pair: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = pair
+    await first.append([("a", NOW_MS, 1.0)])
+    await first.storage.flush()
+    database = second.storage._store._database  # type: ignore[attr-defined]  # of this store
+
+    @asynccontextmanager
+    async def broken(what: str, **options: Any) -> AsyncIterator[Any]:
+        async with transaction(what, **options) as connection:
+            yield connection
+        raise StorageUnavailable("the connection broke")
+
+    transaction = database.transaction
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "transaction", broken)
+        with pytest.raises(StorageUnavailable):
+            await second.storage.follow()
+    await second.storage.follow()
+    assert await second.select() == answer({"a": {NOW_MS: 1.0}})
 
 
 async def test_a_series_of_another_writer_may_be_written_and_survives_a_crash(pair: tuple[Bench, Bench], database: str) -> None:

@@ -63,13 +63,16 @@ async def load_series(database: Database, writer: int, seen: Seen) -> AsyncItera
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def load_news(connection: Any, writer: int, ids: SeriesIds, seen: Seen) -> StoredNews | None:
-    """See `Store.load_news`. Inside a transaction that sees one moment."""
+async def load_news(connection: Any, writer: int, ids: SeriesIds, seen: int) -> tuple[int, StoredNews | None]:
+    """The number of the last flush, and what came after the flush `seen`, see `Store.load_news`.
+
+    Inside a transaction that sees one moment.
+    """
     flush = await connection.fetchval("SELECT last_flush FROM database_state")
-    if flush == seen.flush:
-        return None
-    changed = await changed_by_others(connection, writer, seen.flush, flush)
-    found, first_ms, last_ms = await copy_out(connection, ("int4", "timestamptz", "timestamptz"), NEWS, writer, seen.flush)
+    if flush == seen:
+        return flush, None
+    changed = await changed_by_others(connection, writer, seen, flush)
+    found, first_ms, last_ms = await copy_out(connection, ("int4", "timestamptz", "timestamptz"), NEWS, writer, seen)
     refs = ids.refs_of(found)
     known = refs != NO_REF
     series = []
@@ -77,8 +80,7 @@ async def load_news(connection: Any, writer: int, ids: SeriesIds, seen: Seen) ->
     for low in range(0, len(strangers), SERIES_AT_ONCE):
         given = ",".join(map(str, strangers[low : low + SERIES_AT_ONCE].tolist()))
         series.append(await _load_some(connection, writer, f"= ANY('{{{given}}}'::int[])"))
-    seen.flush = flush
-    return StoredNews(series=series, refs=refs[known], min_time_ms=first_ms[known], max_time_ms=last_ms[known], changed_ms=changed)
+    return flush, StoredNews(series=series, refs=refs[known], min_time_ms=first_ms[known], max_time_ms=last_ms[known], changed_ms=changed)
 
 
 async def _load_portion(database: Database, writer: int, low: int, high: int) -> StoredSeries:

@@ -128,7 +128,9 @@ class TimescaleStore:
 
     async def load_news(self) -> StoredNews | None:
         async with self._database.transaction("look for what others stored", isolation="repeatable_read", readonly=True) as connection:
-            return await load.load_news(connection, self._writer, self._ids, self._seen)
+            flush, news = await load.load_news(connection, self._writer, self._ids, self._seen.flush)
+        self._seen.flush = max(self._seen.flush, flush)  # now that nothing can fail any more
+        return news
 
     def adopt(self, ids: Int64, refs: Int32) -> None:
         self._ids.set(refs, ids.astype(np.int32))
