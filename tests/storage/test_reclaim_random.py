@@ -5,15 +5,16 @@ queries that run while all of that goes on.
 """
 
 import asyncio
+import os
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
 import pytest
 
-from promlike.errors import SelectionChanged, StorageError
+from promlike.errors import SelectionChanged, StorageError, StorageUnavailable
 from promlike.model.blocks import Int32
 from promlike.model.exemplars import Exemplars
 from promlike.model.labels import Labels
@@ -23,6 +24,7 @@ from promlike.storage.access import Fit, SelectRequest, TierOption
 from promlike.storage.keep import KeepOptions, KeepRule
 from promlike.storage.options import HOUR_MS
 from promlike.storage.store import Store
+from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.conftest import EVERYTHING, Bench, Benches, answer
 from tests.storage.test_reclaim import Making, opened
 
@@ -30,16 +32,31 @@ MINUTE_MS = 60_000
 KINDS_MS = {"short": HOUR_MS, "long": 6 * HOUR_MS}
 """How long series are kept, by how their names begin."""
 SHARE = 1000
+SEEDS = range(*map(int, os.environ.get("PROMLIKE_RANDOM_SEEDS", "0-1").split("-")))
+"""`PROMLIKE_RANDOM_SEEDS=0-40 PROMLIKE_RANDOM_STEPS=300` takes a long time, and finds more."""
+STEPS = int(os.environ.get("PROMLIKE_RANDOM_STEPS", "120"))
 FAILING = ("write", "delete_series", "delete_samples", "delete_before", "write_tiers")
 
 
 class Unreliable:
-    """A store that now and then fails, before or after it did what it was asked to."""
+    """A store that now and then fails, before or after it did what it was asked to; in a database also before or after a commit."""
 
     def __init__(self, store: Store, dice: random.Random) -> None:
         self._store = store
         self._dice = dice
         self.odds = 0.0
+        if isinstance(store, TimescaleStore):
+            self._reliable = store._database.transaction
+            store._database.transaction = self._transaction  # type: ignore[method-assign]  # a connection that breaks
+
+    @asynccontextmanager
+    async def _transaction(self, what: str, **options: Any) -> AsyncIterator[Any]:
+        async with self._reliable(what, **options) as connection:
+            yield connection
+            if self._dice.random() < self.odds / 2:
+                raise StorageUnavailable(f"the connection broke before the commit: {what}")
+        if self._dice.random() < self.odds / 2:
+            raise StorageUnavailable(f"the connection broke after the commit: {what}")
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -252,9 +269,9 @@ async def run(benches: Benches, making: Making, seed: int, steps: int) -> Machin
     return machine
 
 
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_series_that_come_and_go_at_random(benches: Benches, any_store: Making, seed: int) -> None:
-    machine = await run(benches, any_store, seed, 120)
+    machine = await run(benches, any_store, seed, STEPS)
     assert machine.forgotten > 20
     await machine.bench.reopen()
     machine.prepare()

@@ -13,7 +13,7 @@ from promlike.storage.access import Metadata
 from promlike.storage.store import SeriesRecord
 from promlike.storage.timescale import series
 from promlike.storage.timescale.store import TimescaleStore
-from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, loaded, read, records, stores_of
+from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, deletion, loaded, read, records, stores_of
 
 
 @pytest.fixture
@@ -102,3 +102,28 @@ async def test_a_database_that_is_not_there_is_named_without_its_password(tmp_pa
     with pytest.raises(StorageUnavailable) as error:
         await store.open()
     assert "secret" not in str(error.value)
+
+
+async def test_ids_are_those_of_the_last_flush_that_was_committed(
+    plain_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush that forgets a series and announces it again gives it another id, which means nothing when it is rolled back."""
+    async with stores_of(lambda: TimescaleStore(plain_database, folder=tmp_path)) as opening:
+        store = await opening()
+        await store.write(batch({0: [(START_MS, 1.0)]}, series=records("a")))
+        everything = deletion([0], -(2**62), 2**62)
+        again = batch({0: [(START_MS + 1, 2.0)]}, series=records("a"), deletions=[everything], gone=[0], position=(1, 16))
+
+        async def break_off(*_: object) -> None:
+            raise StorageUnavailable("the server went away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("promlike.storage.timescale.writers.write_position", break_off)
+            with pytest.raises(StorageUnavailable):
+                await store.write(again)
+        assert await read(store, [0]) == [[(START_MS, 1.0)]]
+        await store.write(again)
+        assert await read(store, [0]) == [[(START_MS + 1, 2.0)]]
+        connection = await asyncpg.connect(plain_database)
+        assert await connection.fetchval("SELECT count(*) FROM promlike.samples") == 1
+        await connection.close()

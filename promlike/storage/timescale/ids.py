@@ -17,6 +17,12 @@ class SeriesIds:
         self._inverse: tuple[Int32, Int32] | None = None
         self._lock = Lock()
 
+    def copy(self) -> "SeriesIds":
+        """The same ids, to be changed apart from these."""
+        other = SeriesIds()
+        other._ids = self._ids.copy()
+        return other
+
     def set(self, refs: Int32, ids: Int32) -> None:
         """From now on these refs (int32[S]) have these ids."""
         if not len(refs):

@@ -59,7 +59,7 @@ async def load_ids(connection: Any, writer: int, ids: SeriesIds) -> None:
 async def write_series(connection: Any, writer: int, ids: SeriesIds, shared: SharedIds, series: Iterable[SeriesRecord]) -> Int32:
     """Give series the ids that they have, or get now, in the database, and note which refs this writer has for them; their refs, int32[S].
 
-    Inside the transaction of a flush. When that is rolled back, the ids in `ids` mean nothing until the series are announced again.
+    Inside the transaction of a flush: when that is rolled back, what was added to `ids` means nothing.
     """
     rest, announced = iter(series), [np.empty(0, np.int32)]
     while part := list(islice(rest, SERIES_AT_ONCE)):

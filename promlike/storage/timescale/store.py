@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ WARM_CONNECTIONS = 4
 """Some are in use for flushes, rollups and news when a query comes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Unconfirmed:
+    """What a flush up to a position does to ids: the series `gone int32[S]` have none any more, `refs int32[A]` have `ids int32[A]`."""
+
+    position: WalPosition
+    gone: Int32
+    refs: Int32
+    ids: Int32
+
+
 class TimescaleStore:
     """Keeps samples in one schema of one database, which several daemons may share; each has a data folder of its own, with a writer id.
 
@@ -64,8 +75,8 @@ class TimescaleStore:
         self._cache = cache
         self._shared = SharedIds(None, "")
         self._ids = SeriesIds()
-        self._leaving: tuple[WalPosition, Int32] | None = None
-        """Position of the last flush, and series that it was to forget."""
+        self._unconfirmed: _Unconfirmed | None = None
+        """Of the last flush, while it is not known to be committed."""
         self._books = LabelBooks(shared=True)
         self._views_prepared = False
         self._name = ""
@@ -142,11 +153,11 @@ class TimescaleStore:
     async def load_position(self) -> WalPosition | None:
         async with self._database.transaction("load the WAL position") as connection:
             stored = await writers.load_position(connection, self._writer)
-        self._left(stored)
+        self._confirm(stored)
         return stored
 
     async def write(self, batch: FlushBatch) -> None:
-        features, ids, writer, shared = self.features, self._ids, self._writer, self._shared
+        features, ids, writer, shared = self.features, self._ids.copy(), self._writer, self._shared
         shared.forget()
         growth: dict[str, LabelNames] = {}
         async with self._database.transaction("write") as connection:
@@ -154,14 +165,14 @@ class TimescaleStore:
             stored = await writers.load_position(connection, writer)
             if stored is not None and (stored.segment, stored.offset) >= (batch.position.segment, batch.position.offset):
                 await flushes.note_flush(connection, writer, flush)
-                self._left(batch.position)
+                self._confirm(batch.position)
                 return  # the answer to an earlier commit was lost with the connection
             disputed = await self._delete(connection, flush, batch.deletions)
             if len(batch.gone):
                 # At once, so that views come back with new series of this batch.
                 self._books.forget(await self._forget(connection, batch.gone))
             announced = await series.write_series(connection, writer, ids, shared, self._books.watched(batch.new_series, growth))
-            self._leaving = batch.position, np.setdiff1d(batch.gone, announced)  # those that come back have ids
+            self._unconfirmed = _Unconfirmed(position=batch.position, gone=batch.gone, refs=announced, ids=ids.ids_of(announced))
             await views.note_growth(connection, growth)
             await metadata.write_metadata(connection, batch.metadata)
             others = await write.last_of_others(connection, writer)
@@ -175,7 +186,7 @@ class TimescaleStore:
             disputed = [*disputed, *overwritten] if others.exist else []
             await flushes.note_flush(connection, writer, flush, batch.changes(), disputed=disputed)
             await writers.write_position(connection, writer, batch.position)
-        self._left(batch.position)
+        self._confirm(batch.position)
         self._committed(flush)
         self._books.known |= growth
         await shared.remember(ids)
@@ -331,14 +342,17 @@ class TimescaleStore:
         metrics = await series.delete_series(connection, self._writer, refs)
         return await views.note_loss(connection, metrics)
 
-    def _left(self, stored: WalPosition | None) -> None:
-        """What is stored up to this position is committed: series that a flush up to there was to forget have no ids any more.
+    def _confirm(self, stored: WalPosition | None) -> None:
+        """What is stored up to this position is committed, and with it what the flush up to there does to ids.
 
-        Not before: when the flush is rolled back, the next one deletes their samples by their ids.
+        Not before: when it is rolled back, the next one deletes samples, and everybody reads them, by the ids that series had, which may
+        even be given to others when the server crashes.
         """
-        if self._leaving is not None and self._leaving[0] == stored:
-            self._ids.forget(self._leaving[1])
-            self._leaving = None
+        flush = self._unconfirmed
+        if flush is not None and flush.position == stored:
+            self._ids.forget(flush.gone)
+            self._ids.set(flush.refs, flush.ids)  # afterwards: some of those that went may have come back
+            self._unconfirmed = None
 
     def _committed(self, flush: int) -> None:
         self._own.committed(flush)
