@@ -77,5 +77,5 @@ def _build_info() -> Iterable[Metric]:
 
 
 def gauge(name: str, text: str, value: float) -> Metric:
-    """A gauge without labels."""
-    return GaugeMetricFamily(name, text, value=value)
+    """A gauge without labels; what is true shows 1."""
+    return GaugeMetricFamily(name, text, value=float(value))

@@ -109,6 +109,13 @@ async def test_own_metrics_as_json(client: Client) -> None:
     assert summary["sampleCount"] == "1"
 
 
+async def test_values_of_own_metrics_are_numbers_even_where_they_say_yes_or_no(client: Client) -> None:
+    _, body, _ = await client.request("GET", "/api/v1/status/self_metrics", params={"metric_name_pattern": ".*(ready|success.*|enabled)"})
+    assert body.count(b'{"value":') >= 3
+    assert b"true" not in body
+    assert b"false" not in body
+
+
 async def test_own_metrics_by_pattern(client: Client) -> None:
     found = await client.get("status/self_metrics", metric_name_pattern="prometheus_(ready|build_info)")
     assert sorted(family["name"] for family in found["data"]) == ["prometheus_build_info", "prometheus_ready"]
