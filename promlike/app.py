@@ -10,6 +10,7 @@ from functools import partial
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, time
+from urllib.parse import urljoin
 
 import uvloop
 from aiohttp import web
@@ -192,7 +193,7 @@ class Server:
         self._receiver = RemoteWriteReceiver(self._storage, messages=options.remote_write_messages)
         self._remote_read = RemoteRead(self._storage, options.remote_read, lambda: self._state.external_labels, self._engine.new_budget)
         port = sockets[0].getsockname()[1]
-        outside = options.web.external_url or f"http://{socket.gethostname()}:{port}/"
+        outside = urljoin(f"http://{socket.gethostname()}:{port}/", options.web.external_url)
         self._scrape = ScrapeService(config, self._storage, external_url=outside, listen_port=port)
         self._results = ResultCache(options.result_cache_bytes)
         self._log, self._history = ChangeLog(), StoreHistory()

@@ -59,7 +59,9 @@ SERVE_FLAGS: tuple[Flag, ...] = (
     _text("config.file", "prometheus.yml", "Configuration file. Without one at the default place the server scrapes only itself."),
     _text("web.listen-address", "0.0.0.0:9090", "Address to listen on; may be repeated.", repeatable=True),
     _text(
-        "web.external-url", "", "URL under which the server is reachable; its path prefixes all endpoints unless --web.route-prefix is set."
+        "web.external-url",
+        "",
+        "URL under which the server is reachable, or only its path, which prefixes all endpoints unless --web.route-prefix is set.",
     ),
     _text("web.route-prefix", "", "Prefix of the internal routes; defaults to the path of --web.external-url."),
     _flag(Kind.BOOL, "web.enable-lifecycle", "false", "Allow reload and shutdown by HTTP request."),

@@ -44,9 +44,7 @@ def serve(words: Sequence[str]) -> int:
 def server_options(flags: FlagValues) -> ServerOptions:
     """Raise FlagError where values do not fit together."""
     data_dir = Path(flags.text("storage.tsdb.path"))
-    external_url = flags.text("web.external-url")
-    if external_url and urlsplit(external_url).scheme not in ("http", "https"):
-        raise FlagError(f"flag --web.external-url: {external_url!r} is not an http or https URL")
+    external_url = _external_url(flags.text("web.external-url"))
     total_bytes = flags.bytes("query.max-total-memory") if "query.max-total-memory" in flags.given else memory_bytes() // 4
     return ServerOptions(
         config_file=Path(flags.text("config.file")),
@@ -104,6 +102,13 @@ def server_options(flags: FlagValues) -> ServerOptions:
             search_max_limit=flags.integer("web.search.max-limit"),
         ),
     )
+
+
+def _external_url(text: str) -> str:
+    """A whole URL, or only the path, which is all that many put behind a reverse proxy say."""
+    if text and not text.startswith("/") and urlsplit(text).scheme not in ("http", "https"):
+        raise FlagError(f"flag --web.external-url: {text!r} is neither an http or https URL nor a path that begins with /")
+    return text
 
 
 def _schema(name: str) -> str:

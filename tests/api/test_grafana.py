@@ -184,7 +184,9 @@ def test_every_endpoint_stands_under_the_prefix_alone(server: Server, operation:
         assert server.get(path).status == 404
 
 
-@pytest.mark.parametrize("flag", ["--web.external-url=http://example.org/%C3%A9%20x/", "--web.route-prefix=/é x"])
+@pytest.mark.parametrize(
+    "flag", ["--web.external-url=http://example.org/%C3%A9%20x/", "--web.external-url=/%C3%A9%20x", "--web.route-prefix=/é x"]
+)
 def test_a_prefix_may_have_any_letters(tmp_path: Path, flag: str) -> None:
     port = free_port()
     with running("promlike", promlike_command(tmp_path, port, flag), port=port, folder=tmp_path, ready="/%C3%A9%20x/-/ready") as one:
