@@ -263,12 +263,15 @@ class Ingest:
             self.unstored_metadata[entry.metric] = entry
 
     def replay_series(self, record: SeriesRecord) -> None:
-        """A series found in the WAL; the store may know it already."""
+        """A series found in the WAL; the store may know it already. Raises ValueError when it, or its ref, is known otherwise."""
         key = self._index.key(record.labels)
-        if self._index.find(key) is None:
+        known = self._index.find(key)
+        if known is None:
             self._index.add(key, record.ref)
             self._head.add_series(record.ref)
             self.unstored.append(record.ref)
+        elif known != record.ref:
+            raise ValueError(f"the ref of {format_labels(record.labels)} is {known}, not {record.ref}")
 
     def records(self, refs: Sequence[int]) -> Iterator[SeriesRecord]:
         """These series, one after the other. From any thread."""

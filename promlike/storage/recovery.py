@@ -25,12 +25,41 @@ from promlike.storage.wal_records import (
     decode_samples,
     decode_series,
 )
-from promlike.storage.wal_replay import ReplayReport, end_of_log, replay
+from promlike.storage.wal_replay import ReplayReport, end_of_log, gap_behind, replay, segment_path, segments_of
 
 log = logging.getLogger(__name__)
 
 REPLAY_SAMPLES = 500_000
 """Samples that are collected from small records before they go to the head together."""
+
+
+WHAT_TO_DO = (
+    "if the store was restored to an earlier time, or is another one than before, start with the right one, or move the folder {folder}"
+    " away: what only the log has is lost then"
+)
+
+
+def check_log(folder: Path, stored: WalPosition | None, oldest_ms: int) -> None:
+    """Raise StorageError when the log does not go on where what is stored ends: its refs may mean other series, and samples are missing.
+
+    A log of which a store knows nothing that was last written before the oldest time that is kept has nothing to keep: so finds a daemon
+    its log that was away for so long that the others have forgotten it.
+    """
+    gap = gap_behind(folder, stored)
+    if gap is None:
+        return
+    if stored is None and segment_path(folder, segments_of(folder)[-1]).stat().st_mtime_ns // 10**6 < oldest_ms:
+        log.warning("the store knows nothing of the log in %s, which is older than what is kept", folder)
+        return
+    has = "nothing of this log" if stored is None else f"everything up to {_place(stored)}"
+    raise StorageError(
+        f"log and store do not fit together: the store has {has}, but the first segment that goes on from there, {gap.path},"
+        f" follows {_place(gap.follows)}; {WHAT_TO_DO.format(folder=folder)}"
+    )
+
+
+def _place(position: WalPosition) -> str:
+    return f"segment {position.segment} offset {position.offset}"
 
 
 async def load_store(store: Store, index: SeriesIndex, head: Head, ingest: Ingest) -> list[StoredSeries]:
@@ -101,7 +130,7 @@ def replay_wal(
                 apply()
         elif record.kind is RecordType.SERIES:
             apply()
-            _apply_series(record.payload, ingest)
+            _apply_series(record.payload, ingest, folder)
         elif record.kind is RecordType.DELETE:
             apply()
             deleter.replay(decode_deletion(record.payload))
@@ -118,12 +147,12 @@ def replay_wal(
     return end_of_log(folder, position)
 
 
-def _apply_series(payload: memoryview, ingest: Ingest) -> None:
+def _apply_series(payload: memoryview, ingest: Ingest, folder: Path) -> None:
     for record in decode_series(payload):
         try:
             ingest.replay_series(record)
         except ValueError as error:
-            raise StorageError(f"the WAL contradicts the store: {error}") from error
+            raise StorageError(f"log and store contradict each other: {error}; {WHAT_TO_DO.format(folder=folder)}") from error
 
 
 def _apply_samples(waiting: list[SampleColumns], index: SeriesIndex, ingest: Ingest, counters: StorageCounters) -> None:

@@ -38,7 +38,7 @@ from promlike.storage.options import StorageOptions
 from promlike.storage.querier import Querier
 from promlike.storage.raw_reader import RawReader
 from promlike.storage.reclaim import Reclaimer
-from promlike.storage.recovery import load_store, replay_wal
+from promlike.storage.recovery import check_log, load_store, replay_wal
 from promlike.storage.ref_use import RefUse
 from promlike.storage.retention import Retention
 from promlike.storage.roller import Roller
@@ -137,6 +137,7 @@ class Storage:
         self._lock.acquire()
         await asyncio.to_thread(remove_drafts, self.options.data_dir)
         position = await self._open_store()
+        await asyncio.to_thread(check_log, folder, position, self._keep.oldest_ms())
         others = await load_store(self._store, self._index, self._head, self._ingest)
         await self._roller.load()
         progress(f"store: {self._index.living} series loaded in {time.monotonic() - started:.2f} s")
@@ -146,7 +147,7 @@ class Storage:
         self._index.release_gaps()
         for portion in others:
             await self._follower.adopt(portion)
-        self._flusher.stored = None if self._is_unstored() else self._wal.applied
+        self._flusher.stored = position or WalPosition(segment=0, offset=0)
         if self._wal.is_half_full:
             self._ingest.pressure.set()
         self._flusher.complete_ms = int(self._head.flushed_ms[: self._head.series].max(initial=MIN_TIME))
@@ -167,12 +168,6 @@ class Storage:
                 await self._store.close()
                 await asyncio.sleep(min(wait_s, left_s))
                 wait_s = min(2 * wait_s, MOST_WAIT_S)
-
-    def _is_unstored(self) -> bool:
-        """Is there anything that the store does not have?"""
-        ingest, tombstones = self._ingest, self._tombstones
-        in_memory = self._head.unflushed or ingest.unstored or ingest.unstored_metadata or len(ingest.exemplars)
-        return bool(in_memory or tombstones.current or tombstones.gone)
 
     async def run(self) -> None:
         """Flush, keep views, enforce retention and give freed memory back until cancelled."""

@@ -16,7 +16,7 @@ from time import perf_counter
 
 from promlike.errors import StorageUnavailable
 from promlike.storage.store import WalPosition
-from promlike.storage.wal_records import SEGMENT_MAGIC
+from promlike.storage.wal_records import encode_segment_head
 from promlike.storage.wal_replay import segment_path, segments_of
 
 log = logging.getLogger(__name__)
@@ -74,12 +74,12 @@ class WalWriter:
         if self._damaged:
             self._cut_back()  # a segment that has a successor must end in a whole record
         self.close()
-        segment = self.position.segment + 1
+        segment, head = self.position.segment + 1, encode_segment_head(self.position)
         path = segment_path(self._folder, segment)
         # O_TRUNC: a file of this number can only be the rest of an attempt that failed below.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_DSYNC | os.O_CLOEXEC, 0o644)
         try:
-            if os.write(file, SEGMENT_MAGIC) != len(SEGMENT_MAGIC):
+            if os.write(file, head) != len(head):
                 raise OSError(f"{path}: the segment's first bytes were not written")
             _sync_folder(self._folder)
         except OSError:
@@ -88,8 +88,8 @@ class WalWriter:
             raise
         self._file = file
         self._damaged = False
-        self.bytes += len(SEGMENT_MAGIC)
-        self.position = WalPosition(segment=segment, offset=len(SEGMENT_MAGIC))
+        self.bytes += len(head)
+        self.position = WalPosition(segment=segment, offset=len(head))
 
     def drop_before(self, segment: int) -> int:
         """Delete segments older than this one; return how many."""

@@ -1,6 +1,7 @@
 """The bytes of the write-ahead log.
 
-A segment file is SEGMENT_MAGIC, then records. A record is a header of 16 bytes, little-endian, and a payload padded to 8 bytes:
+A segment file is SEGMENT_MAGIC, then records, the first of which says where the log ended before (`encode_segment_head`). A record is a
+header of 16 bytes, little-endian, and a payload padded to 8 bytes:
 
     uint32 length of the payload, without padding
     uint32 CRC-32 of type and payload
@@ -10,7 +11,8 @@ A segment file is SEGMENT_MAGIC, then records. A record is a header of 16 bytes,
 Sample payload: uint32 N, uint32 width of times (4 or 8), int64 base; N int32 refs; N times (uint32 milliseconds after the base, or int64);
 N float64 values. Exemplar payload: uint32 X, 4 zero bytes; X int32 refs; X uint32 lengths of labels; X int64 times; X float64 values; the
 labels of all, UTF-8. Series and metadata payloads are JSON: `[[ref, [[name, value], …]], …]` and `[[metric, type, help, unit], …]`.
-Deletion payload: int64 start, int64 end (start exclusive), int32 refs to the end.
+Deletion payload: int64 start, int64 end (start exclusive), int32 refs to the end. Payload of a segment's first record: int64 segment, int64
+offset.
 """
 
 import struct
@@ -25,13 +27,14 @@ import orjson
 from promlike.model.blocks import Float64, Int32, Int64
 from promlike.model.exemplars import Exemplars
 from promlike.storage.access import Metadata
-from promlike.storage.store import Deletion, SeriesRecord
+from promlike.storage.store import Deletion, SeriesRecord, WalPosition
 
 SEGMENT_MAGIC = b"promlkW1"
 HEADER = struct.Struct("<IIB3xI")
 _SAMPLES = struct.Struct("<IIq")
 _DELETION = struct.Struct("<qq")
 _EXEMPLARS = struct.Struct("<I4x")
+_FOLLOWS = struct.Struct("<qq")
 
 
 class RecordType(IntEnum):
@@ -40,6 +43,7 @@ class RecordType(IntEnum):
     METADATA = 3
     EXEMPLARS = 4
     DELETE = 5
+    FOLLOWS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,6 +65,11 @@ def encode_record(kind: RecordType, payload: bytes) -> bytes:
     crc = zlib.crc32(payload, kind)
     head = struct.pack("<IIB3x", len(payload), crc, kind)
     return b"".join((head, struct.pack("<I", zlib.crc32(head)), payload, b"\0" * (padded(len(payload)) - len(payload))))
+
+
+def encode_segment_head(end: WalPosition) -> bytes:
+    """The beginning of a segment's file, when the log ended there before."""
+    return SEGMENT_MAGIC + encode_record(RecordType.FOLLOWS, _FOLLOWS.pack(end.segment, end.offset))
 
 
 def encode_samples(refs: Int32, ts_ms: Int64, values: Float64) -> bytes:
@@ -90,6 +99,12 @@ def encode_exemplars(exemplars: Exemplars) -> bytes:
 
 def encode_deletion(deletion: Deletion) -> bytes:
     return encode_record(RecordType.DELETE, _DELETION.pack(deletion.start_ms, deletion.end_ms) + deletion.refs.tobytes())
+
+
+def decode_follows(payload: memoryview) -> WalPosition:
+    """Where the log ended before a segment."""
+    segment, offset = _FOLLOWS.unpack_from(payload)
+    return WalPosition(segment=segment, offset=offset)
 
 
 def decode_samples(payload: memoryview) -> SampleColumns:

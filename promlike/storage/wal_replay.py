@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from promlike.storage.store import WalPosition
-from promlike.storage.wal_records import HEADER, SEGMENT_MAGIC, RecordType, padded
+from promlike.storage.wal_records import HEADER, SEGMENT_MAGIC, RecordType, decode_follows, padded
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,44 @@ def end_of_log(folder: Path, start: WalPosition | None) -> WalPosition:
     return WalPosition(segment=segments[-1], offset=max(size, reached.offset) if segments[-1] == reached.segment else size)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Something of the log is missing before a segment, which begins where another, or the same one longer, ended."""
+
+    path: Path
+    follows: WalPosition
+
+
+def gap_behind(folder: Path, stored: WalPosition | None) -> Gap | None:
+    """What keeps the log from going on where what is stored ends, if anything does. Nothing is missing when there is no log at all.
+
+    A segment that was begun before its beginning was written down (by an older promlike) is taken for a continuation.
+    """
+    reached = stored or WalPosition(segment=0, offset=0)
+    for segment in segments_of(folder):
+        if segment < reached.segment:
+            continue
+        path = segment_path(folder, segment)
+        size = path.stat().st_size
+        if segment == reached.segment:
+            return None  # and if what follows is not whole, replay finds that
+        if size > len(SEGMENT_MAGIC):
+            follows = _follows(path)
+            return Gap(path=path, follows=follows) if follows not in (None, reached) else None
+        reached = WalPosition(segment=segment, offset=size)  # only begun, and cut since
+    return None
+
+
+def _follows(path: Path) -> WalPosition | None:
+    """Where the log ended before a segment, if that stands in it, intact."""
+    with path.open("rb") as file:
+        data = memoryview(file.read(len(SEGMENT_MAGIC) + 2 * HEADER.size))
+    found = _record(data, len(SEGMENT_MAGIC)) if data[: len(SEGMENT_MAGIC)] == SEGMENT_MAGIC else ""
+    if isinstance(found, str) or found[0] is not RecordType.FOLLOWS:
+        return None
+    return decode_follows(data[len(SEGMENT_MAGIC) + HEADER.size :])
+
+
 def replay(folder: Path, start: WalPosition | None, report: ReplayReport) -> Iterator[WalRecord]:
     """Every intact record at or after `start`, in order.
 
@@ -89,11 +127,14 @@ def replay(folder: Path, start: WalPosition | None, report: ReplayReport) -> Ite
                     damage = found
                     break
                 kind, length = found
-                payload = data[offset + HEADER.size : offset + HEADER.size + length]
-                yield WalRecord(kind=kind, payload=payload)
-                payload.release()
+                if kind is not RecordType.FOLLOWS:
+                    payload = data[offset + HEADER.size : offset + HEADER.size + length]
+                    try:
+                        yield WalRecord(kind=kind, payload=payload)
+                    finally:
+                        payload.release()  # else the file could not be closed
+                    report.records += 1
                 offset += HEADER.size + padded(length)
-                report.records += 1
             report.bytes += len(data)
             torn = damage is not None and i == len(segments) - 1 and _is_tail(data, offset)
             size = len(data)
