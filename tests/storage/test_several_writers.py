@@ -13,8 +13,9 @@ import pytest
 
 from promlike.cache.redis import RedisCache
 from promlike.errors import StorageConflict, StorageError
+from promlike.model.clock import wall_clock_ms
 from promlike.model.flushes import StoredChange
-from promlike.storage.store import FlushBatch, SeriesRecord, WalPosition
+from promlike.storage.store import DAY_MS, FlushBatch, SeriesRecord, WalPosition
 from promlike.storage.timescale import flushes
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.shared_ids import SharedIds
@@ -261,6 +262,28 @@ async def test_a_writer_that_was_away_longer_than_samples_are_kept_is_forgotten(
     await store.delete_before(START_MS + 1)
     assert await connection.fetchval("SELECT count(*) FROM promlike.series") == 1
     assert [record.labels for record in await loaded(store)] == [up("b")]
+    await connection.close()
+
+
+async def test_a_daemon_whose_clock_is_ahead_forgets_nobody_who_is_there(writers: Writers, database: str) -> None:
+    here, ahead = await writers("here"), await writers("ahead")
+    for store in (here, ahead):
+        await store.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "a"))))
+    await ahead.delete_before(wall_clock_ms() + 30 * DAY_MS)
+    for store in (here, ahead):
+        await store.write(batch({0: [(START_MS + 1, 1.0)]}, position=(1, 16)))
+        assert await store.load_position() == WalPosition(segment=1, offset=16)
+
+
+async def test_a_flush_of_a_writer_that_was_forgotten_meanwhile_fails(writers: Writers, database: str) -> None:
+    """Its samples would be stored under ids that no series has."""
+    store = await writers("away")
+    await store.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "a"))))
+    connection = await asyncpg.connect(database)
+    await connection.execute("DELETE FROM promlike.writers")
+    with pytest.raises(StorageError, match="others have forgotten this daemon"):
+        await store.write(batch({0: [(START_MS + 1, 1.0)]}, position=(1, 16)))
+    assert await connection.fetchval("SELECT count(*) FROM promlike.samples") == 1
     await connection.close()
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from promlike.errors import StorageError
 from promlike.storage.store import WalPosition
 from promlike.storage.timescale.times import to_ms, to_time
 from promlike.storage.timescale.version2 import NOBODY
@@ -19,6 +20,12 @@ ABSENT = "5 minutes"
 OTHERS_STORED = f"SELECT min(stored_until) FROM writers WHERE number <> $1 AND last_seen_at > now() - INTERVAL '{ABSENT}'"
 PRESENT = "UPDATE writers SET last_seen_at = now(), stored_until = CASE WHEN $2 THEN now() ELSE stored_until END WHERE number = $1"
 
+AWAY = "1 day"
+"""A writer that was not seen for so long may be forgotten: not sooner, however short samples are kept and wrong a clock is."""
+FORGET_ABSENT = (
+    f"WITH gone AS (DELETE FROM writers WHERE last_seen_at < least($1, now() - INTERVAL '{AWAY}') RETURNING number)"
+    " SELECT count(*) FROM gone"
+)
 DROP_UNUSED = "DELETE FROM series WHERE NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
 
 
@@ -78,9 +85,10 @@ async def load_position(connection: Any, writer: int) -> WalPosition | None:
 
 
 async def write_position(connection: Any, writer: int, position: WalPosition) -> None:
-    """Inside the transaction of a flush."""
+    """Inside the transaction of a flush. Raises StorageError when the writer was forgotten: its series have no ids any more."""
     query = "UPDATE writers SET segment = $2, byte_offset = $3, last_seen_at = now(), stored_until = now() WHERE number = $1"
-    await connection.execute(query, writer, position.segment, position.offset)
+    if await connection.execute(query, writer, position.segment, position.offset) != "UPDATE 1":
+        raise StorageError("others have forgotten this daemon, which was away for longer than samples are kept: start it again")
 
 
 async def note_presence(connection: Any, writer: int, *, has_stored_all: bool) -> None:
@@ -94,13 +102,10 @@ async def others_stored_ms(connection: Any, writer: int) -> int | None:
 
 
 async def forget_absent_writers(connection: Any, writer: int, cutoff_ms: int) -> None:
-    """Forget the writers that were not seen since a time, and the series that no other writer has; note that this one is there.
+    """Forget the writers that were not seen since a time, nor lately, and the series that no other writer has; note that this one is there.
 
     What such a writer may still have in its WAL is older than what is kept.
     """
     await connection.execute("UPDATE writers SET last_seen_at = now() WHERE number = $1", writer)
-    gone = await connection.fetchval(
-        "WITH gone AS (DELETE FROM writers WHERE last_seen_at < $1 RETURNING number) SELECT count(*) FROM gone", to_time(cutoff_ms)
-    )
-    if gone:
+    if await connection.fetchval(FORGET_ABSENT, to_time(cutoff_ms)):
         await connection.execute(DROP_UNUSED)
