@@ -11,7 +11,7 @@ from promlike.model.matchers import Matcher
 from promlike.storage.deletion_kernels import drop_between
 from promlike.storage.index import SeriesIndex
 
-FOREVER_MS = 2**62 + 2**61
+ENDLESS_MS = 2**62 + 2**61
 """Longer before any clock than the times of samples reach, -(2^62) ms, and still an int64."""
 
 UNKNOWN = -1
@@ -42,7 +42,7 @@ class Keep:
         self._index = index
         self._now_ms = now_ms
         self._lock = Lock()
-        self._forgotten_ms = -FOREVER_MS
+        self._forgotten_ms = -ENDLESS_MS
         self.change(options)
 
     def change(self, options: KeepOptions) -> None:
@@ -133,4 +133,4 @@ class Keep:
 
 def duration_of(keep_ms: int) -> int:
     """0 as a time without end."""
-    return keep_ms or FOREVER_MS
+    return keep_ms or ENDLESS_MS

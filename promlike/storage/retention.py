@@ -15,7 +15,7 @@ from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
-from promlike.storage.keep import FOREVER_MS, Keep
+from promlike.storage.keep import ENDLESS_MS, Keep
 from promlike.storage.options import StorageOptions
 from promlike.storage.reclaim import Reclaimer
 from promlike.storage.store import Deletion, Store
@@ -61,7 +61,7 @@ class Retention:
         self._keep = keep
         self._counters = counters
         self._now_ms = now_ms
-        self._marked_ms = FOREVER_MS
+        self._marked_ms = ENDLESS_MS
 
     def oldest_ms(self) -> int:
         """The oldest time of which samples of any series may be seen."""
@@ -74,7 +74,7 @@ class Retention:
     def oldest_row_ms(self, resolution_ms: int) -> int:
         """The oldest time of which the rows of a tier may be seen."""
         retention_ms = self._options.tier_retention_ms[resolution_ms]
-        return self._now_ms() - retention_ms if retention_ms else -FOREVER_MS
+        return self._now_ms() - retention_ms if retention_ms else -ENDLESS_MS
 
     def oldest_of_all_ms(self) -> int:
         """The oldest time of which anything may be seen."""
@@ -124,7 +124,7 @@ class Retention:
     async def _look_for_marks(self) -> None:
         """Learn since when tiers lack something of what came late."""
         marks = await self._store.load_marks(1)
-        self._marked_ms = floor_ms(int(marks.start_ms[0]), COARSEST_MS) if len(marks) else FOREVER_MS
+        self._marked_ms = floor_ms(int(marks.start_ms[0]), COARSEST_MS) if len(marks) else ENDLESS_MS
 
     def _rolled_up(self, cutoff_ms: int) -> int:
         """The cutoff, or until when tiers have everything, where they do not reach it yet."""
@@ -147,7 +147,7 @@ class Retention:
             cutoff_ms = self._rolled_up(oldest_ms) // step_ms * step_ms
             old = refs[self._head.stored_from_ms[refs] < cutoff_ms]
             if len(old):
-                deletions.append(Deletion(refs=old, start_ms=-FOREVER_MS, end_ms=cutoff_ms - 1))
+                deletions.append(Deletion(refs=old, start_ms=-ENDLESS_MS, end_ms=cutoff_ms - 1))
         if deletions:
             async with self._flusher.paused():
                 await self._store.delete_samples(deletions, expired=True)

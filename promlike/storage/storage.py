@@ -31,7 +31,7 @@ from promlike.storage.head import Head
 from promlike.storage.head_kernels import MIN_TIME
 from promlike.storage.index import SeriesIndex
 from promlike.storage.ingest import Ingest
-from promlike.storage.keep import FOREVER_MS, Keep, KeepOptions
+from promlike.storage.keep import ENDLESS_MS, Keep, KeepOptions
 from promlike.storage.label_reader import LabelLookup
 from promlike.storage.memory import keep_trimmed
 from promlike.storage.options import StorageOptions
@@ -225,7 +225,7 @@ class Storage:
         if options != self._keep.options:
             self._keep.change(options)
             everything = np.arange(self._index.count, dtype=np.int32)
-            self.changes.deleted(everything, -FOREVER_MS, FOREVER_MS)
+            self.changes.deleted(everything, -ENDLESS_MS, ENDLESS_MS)
 
     async def enforce_retention(self) -> None:
         """Run retention now. Raises StorageError."""
