@@ -275,15 +275,19 @@ async def test_a_daemon_whose_clock_is_ahead_forgets_nobody_who_is_there(writers
         assert await store.load_position() == WalPosition(segment=1, offset=16)
 
 
-async def test_a_flush_of_a_writer_that_was_forgotten_meanwhile_fails(writers: Writers, database: str) -> None:
-    """Its samples would be stored under ids that no series has."""
-    store = await writers("away")
-    await store.write(batch({0: [(START_MS, 1.0)]}, series=series((0, "a"))))
+@pytest.mark.parametrize("change", ["DELETE FROM promlike.writers", "UPDATE promlike.writers SET byte_offset = 8"])
+async def test_a_flush_into_a_database_that_went_back_fails(writers: Writers, database: str, change: str) -> None:
+    """Or that knows this daemon no more: samples would be stored under ids that no series has, or another."""
+    store = await writers("store")
+    for k in (0, 1):
+        await store.write(batch({0: [(START_MS + k, 1.0)]}, series=series((0, "a")), position=(1, 8 + 8 * k)))
     connection = await asyncpg.connect(database)
-    await connection.execute("DELETE FROM promlike.writers")
-    with pytest.raises(StorageError, match="others have forgotten this daemon"):
-        await store.write(batch({0: [(START_MS + 1, 1.0)]}, position=(1, 16)))
-    assert await connection.fetchval("SELECT count(*) FROM promlike.samples") == 1
+    await connection.execute(change)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="less than this daemon stored"):
+            await store.write(batch({0: [(START_MS + 2, 1.0)]}, position=(1, 24)))
+        assert await store.load_position() != WalPosition(segment=1, offset=16)
+    assert await connection.fetchval("SELECT count(*) FROM promlike.samples") == 2
     await connection.close()
 
 

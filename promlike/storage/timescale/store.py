@@ -77,6 +77,8 @@ class TimescaleStore:
         self._ids = SeriesIds()
         self._unconfirmed: _Unconfirmed | None = None
         """Of the last flush, while it is not known to be committed."""
+        self._stored: WalPosition | None = None
+        """Up to where the database was known to have everything."""
         self._books = LabelBooks(shared=True)
         self._views_prepared = False
         self._name = ""
@@ -167,6 +169,7 @@ class TimescaleStore:
                 await flushes.note_flush(connection, writer, flush)
                 self._confirm(batch.position)
                 return  # the answer to an earlier commit was lost with the connection
+            writers.check_stored(stored, self._stored)
             disputed = await self._delete(connection, flush, batch.deletions)
             if len(batch.gone):
                 # At once, so that views come back with new series of this batch.
@@ -348,6 +351,7 @@ class TimescaleStore:
         Not before: when it is rolled back, the next one deletes samples, and everybody reads them, by the ids that series had, which may
         even be given to others when the server crashes.
         """
+        self._stored = writers.later(stored, self._stored)
         flush = self._unconfirmed
         if flush is not None and flush.position == stored:
             self._ids.forget(flush.gone)

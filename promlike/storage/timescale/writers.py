@@ -84,11 +84,26 @@ async def load_position(connection: Any, writer: int) -> WalPosition | None:
     return None if row is None or row["segment"] is None else WalPosition(segment=row["segment"], offset=row["byte_offset"])
 
 
+def later(one: WalPosition | None, other: WalPosition | None) -> WalPosition | None:
+    """The later of two positions, of which None is the first."""
+    if one is None or other is None:
+        return one or other
+    return one if (one.segment, one.offset) > (other.segment, other.offset) else other
+
+
+def check_stored(stored: WalPosition | None, known: WalPosition | None) -> None:
+    """Raise StorageError when less is stored than was known to be: ids that series got since mean nothing any more, or others."""
+    if later(stored, known) != stored:
+        raise StorageError(
+            "the database has less than this daemon stored: it went back to an earlier time, or others have forgotten the daemon, which was"
+            " away for longer than samples are kept; start promlike again"
+        )
+
+
 async def write_position(connection: Any, writer: int, position: WalPosition) -> None:
-    """Inside the transaction of a flush. Raises StorageError when the writer was forgotten: its series have no ids any more."""
+    """Inside the transaction of a flush."""
     query = "UPDATE writers SET segment = $2, byte_offset = $3, last_seen_at = now(), stored_until = now() WHERE number = $1"
-    if await connection.execute(query, writer, position.segment, position.offset) != "UPDATE 1":
-        raise StorageError("others have forgotten this daemon, which was away for longer than samples are kept: start it again")
+    await connection.execute(query, writer, position.segment, position.offset)
 
 
 async def note_presence(connection: Any, writer: int, *, has_stored_all: bool) -> None:
