@@ -12,7 +12,8 @@ _LITERALS = {"STRING": "string", "NUMBER": "number", "DURATION": "duration"}
 _SHOWN = 10
 """Of literals so many characters stand in a message; names stand there whole."""
 _OPERATORS = frozenset({"SIGN", "ARITHMETIC", "COMPARISON", "SET_OPERATOR", "ATAN2"})
-_KEYWORDS = frozenset({"BY", "OFFSET", "START_END", "STEP_RANGE", "MIN_MAX", "EXTENDED", "BOOL", "ON", "GROUP", "FILL"})
+_KEYWORDS = frozenset({"BY", "OFFSET", "MIN_MAX", "EXTENDED", "BOOL", "ON", "GROUP", "FILL"})
+"""`start`, `end`, `step` and `range` are none to Prometheus, and stand in quotes."""
 _DURATION = "number, duration, step(), or range()"
 
 
@@ -23,14 +24,15 @@ def describe(error: UnexpectedToken, text: str) -> tuple[str, int]:
     last = stack[-1] if stack else None
     if token.type == "$END" and not stack:
         return "no expression found in input", 0
-    if token.type == "RIGHT_PAREN" and isinstance(last, Token) and last.type == "COMMA" and "LEFT_BRACE" in expected:
+    if isinstance(last, Token) and last.type == "COMMA" and "LEFT_BRACE" in expected:  # whatever follows that is no argument
         return "trailing commas not allowed in function call args", last.start_pos or 0
     offset = len(text) if token.type == "$END" else token.start_pos or 0
     if token.type == "COLON" and "RIGHT_BRACKET" in expected:
         return "unexpected colon ':'", offset
     if _in_at(stack, expected):
         return f"unexpected {token_name(token)} in @, expected timestamp", offset
-    return f"unexpected {token_name(token)}{_context(expected, last)}", offset
+    context = _context(expected, last) or (" in aggregation" if _in_aggregation(stack) else "")
+    return f"unexpected {token_name(token)}{context}", offset
 
 
 def _in_at(stack: Sequence[object], expected: frozenset[str]) -> bool:
@@ -41,6 +43,20 @@ def _in_at(stack: Sequence[object], expected: frozenset[str]) -> bool:
     return kinds[-1] == "AT" or (kinds[-2] == "AT" and kinds[-1] in ("SIGN", "START_END")) or expected == {"RIGHT_PAREN"}
 
 
+def _in_aggregation(stack: Sequence[object]) -> bool:
+    """Does the parser stand among the arguments of an aggregation, however deep?"""
+    kinds = [item.type if isinstance(item, Token) else "" for item in stack]
+    closed = 0
+    for at in range(len(kinds) - 1, 0, -1):
+        if kinds[at] == "RIGHT_PAREN":
+            closed += 1
+        elif kinds[at] == "LEFT_PAREN" and closed:
+            closed -= 1
+        elif kinds[at] == "LEFT_PAREN" and (kinds[at - 1] == "AGGREGATION" or kinds[max(at - 3, 0) : at - 1] == ["AGGREGATION", "BY"]):
+            return True
+    return False
+
+
 def token_name(token: Token) -> str:
     if token.type == "$END":
         return "end of input"
@@ -48,7 +64,7 @@ def token_name(token: Token) -> str:
         return f"{_NAMES[token.type]} {quote(str(token))}"
     if token.type in _LITERALS:
         return f"{_LITERALS[token.type]} {quote(token[:_SHOWN])}{'...' if len(token) > _SHOWN else ''}"
-    if token.type in _OPERATORS:
+    if token.type in _OPERATORS or (token.type == "MATCH" and token != "="):
         return f"<op:{token}>"
     if token.type == "AGGREGATION":
         return f"<aggr:{token}>"
@@ -60,7 +76,7 @@ def token_name(token: Token) -> str:
 def _context(expected: frozenset[str], last: object) -> str:
     """Where the parser stood, read off what it would have taken and what it took last."""
     before = last.type if isinstance(last, Token) else ""
-    if "LEFT_BRACE" in expected:  # an operand was due: Prometheus names no place
+    if "LEFT_BRACE" in expected:  # an operand was due: Prometheus names no nearer place
         return ""
     if expected == {"LEFT_PAREN"}:
         return " in aggregation" if isinstance(last, Labels) else ' in grouping opts, expected "("'
