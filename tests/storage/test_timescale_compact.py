@@ -5,6 +5,7 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import pytest
 
+from promlike.storage.timescale import write
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.store_suite import START_MS, batch, read, records
 
@@ -44,4 +45,47 @@ async def test_batches_are_put_together_and_late_samples_still_find_their_place(
     await store.write(batch(late={0: [(START_MS + 500, 7.0)], 1: [(START_MS, -1.0)]}, position=(1, 99)))
     assert (await read(store, [1]))[0][:2] == [(START_MS, -1.0), (START_MS + 1000, 2.0)]
     assert (await read(store, [0]))[0][:2] == [(START_MS, 0.0), (START_MS + 500, 7.0)]
+    await store.close()
+
+
+async def test_late_samples_leave_compressed_what_is_not_theirs(
+    database: str, tmp_path: Path, samples: dict[int, list[tuple[int, float]]]
+) -> None:
+    """To decompress a day of all series for a late sample of one takes longer than a statement may, and no flush would ever succeed."""
+    store = TimescaleStore(database, folder=tmp_path)
+    await store.open()
+    await store.write(batch(samples, series=records(*map(str, range(10)))))
+    await store.write(batch(late={0: [(START_MS + 500, 7.0)], 1: samples[1][:3]}, position=(1, 16)))
+    assert await uncompressed(database) == 1
+    await store.write(batch(late={2: [(START_MS, -1.0)]}, position=(1, 24)))
+    assert await uncompressed(database) == 1 + len(samples[2])
+    assert (await store.stats()).samples == 601
+    await store.close()
+
+
+async def uncompressed(database: str) -> int:
+    """Rows in row stores."""
+    connection = await asyncpg.connect(database)
+    rows = await connection.fetch("SELECT chunk FROM show_chunks('promlike.samples') AS chunk")
+    counts = [await connection.fetchval(f"SELECT count(*) FROM ONLY {row[0]}") for row in rows]
+    await connection.close()
+    return sum(counts)
+
+
+async def test_many_late_samples_go_by_portions(
+    database: str, tmp_path: Path, samples: dict[int, list[tuple[int, float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each a statement of its own, so that none of them takes longer than it may."""
+    monkeypatch.setattr(write, "LATE_AT_ONCE", 7)
+    monkeypatch.setattr(write, "REPLACED_AT_ONCE", 1)
+    store = TimescaleStore(database, folder=tmp_path)
+    await store.open()
+    day_ms = 86_400_000
+    rows = {ref: row + [(ts + day_ms, value) for ts, value in row] for ref, row in samples.items()}
+    await store.write(batch(rows, series=records(*map(str, range(10)))))
+    late = {ref: [(ts + ref % 3, value + ref % 2) for ts, value in row[::2]] for ref, row in rows.items()}
+    await store.write(batch(late=late, position=(1, 16)))
+    expected = [sorted((dict(row) | dict(late[ref])).items()) for ref, row in rows.items()]
+    assert await read(store, range(10)) == expected
+    assert (await store.stats()).samples == sum(map(len, expected))
     await store.close()

@@ -11,7 +11,7 @@ from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
 from promlike.storage.access import Metadata
 from promlike.storage.store import SeriesRecord
-from promlike.storage.timescale import series
+from promlike.storage.timescale import delete, series
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, deletion, loaded, read, records, stores_of
 
@@ -48,6 +48,18 @@ async def test_times_of_many_series_are_widened_in_parts(stores: Stores, monkeyp
     await store.write(batch({ref: [(START_MS + 100 + ref, 1.0)] for ref in range(5)}, late=late, position=(1, 16)))
     times = [(START_MS - ref, START_MS + 100 + ref) for ref in range(5)]
     assert [(each.min_time_ms, each.max_time_ms) for each in await loaded(store)] == times
+
+
+async def test_samples_of_many_series_are_deleted_in_parts(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To delete a month of everything in one statement takes longer than statements may, and no flush would come after it."""
+    monkeypatch.setattr(delete, "DELETED_AT_ONCE", 8)
+    store = await stores()
+    rows = {ref: [(START_MS + k, float(k)) for k in range(4)] for ref in range(5)}
+    await store.write(batch(rows, series=records(*"abcde")))
+    await store.write(batch(deletions=[deletion([0, 1, 2, 4], START_MS, START_MS + 2)], position=(1, 16)))
+    left = [(START_MS, 0.0), (START_MS + 3, 3.0)]
+    assert await read(store, range(5)) == [left, left, left, rows[3], left]
+    assert (await store.stats()).samples == 12
 
 
 async def test_people_can_query_samples_by_labels(stores: Stores, database: str) -> None:

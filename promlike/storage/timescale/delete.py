@@ -17,6 +17,9 @@ CROSS JOIN LATERAL (
 ) AS left_over
 WHERE series_id = given.id AND max_time > $2 AND max_time <= $3
 """
+DELETED_AT_ONCE = 2_000_000
+"""Samples that the series of one statement have, so that none of them gets near the timeout of a statement, however much is deleted."""
+SAMPLES_OF_EACH = "SELECT coalesce((SELECT sum(samples) FROM sample_days) / nullif((SELECT count(*) FROM series), 0), 0)::bigint"
 VACUUM_S = 3600.0
 
 
@@ -27,17 +30,23 @@ async def delete_samples(connection: Any, flush: int, ids: Int32, start_ms: int,
     """
     if not len(ids):
         return
-    start, end = to_time(start_ms), to_time(end_ms)
     # A setting that plain PostgreSQL takes, too, and does nothing with.
     await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+    step = max(1, int(DELETED_AT_ONCE // max(await connection.fetchval(SAMPLES_OF_EACH), 1)))
+    for low in range(0, len(ids), step):
+        await _delete_samples(connection, flush, ids[low : low + step].tolist(), start_ms, end_ms)
+
+
+async def _delete_samples(connection: Any, flush: int, ids: list[int], start_ms: int, end_ms: int) -> None:
+    start, end = to_time(start_ms), to_time(end_ms)
     # Constants let TimescaleDB leave out chunks, and drop compressed batches of these series whole where all of their times are inside.
     deleted = await connection.execute(
-        f"DELETE FROM samples WHERE series_id = ANY('{{{','.join(map(str, ids.tolist()))}}}'::int[])"
+        f"DELETE FROM samples WHERE series_id = ANY('{{{','.join(map(str, ids))}}}'::int[])"
         f" AND ts > '{start.isoformat()}' AND ts <= '{end.isoformat()}'"
     )
-    await connection.execute("DELETE FROM exemplars WHERE series_id = ANY($1::int[]) AND ts > $2 AND ts <= $3", ids.tolist(), start, end)
+    await connection.execute("DELETE FROM exemplars WHERE series_id = ANY($1::int[]) AND ts > $2 AND ts <= $3", ids, start, end)
     await take_samples(connection, start_ms, end_ms, int(deleted.rpartition(" ")[2]))
-    await connection.execute(LOWER_TIMES, ids.tolist(), start, end, flush)
+    await connection.execute(LOWER_TIMES, ids, start, end, flush)
 
 
 async def vacuum(connection: Any) -> None:

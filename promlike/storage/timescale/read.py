@@ -61,8 +61,8 @@ def _block(ids: Int32, streams: list[bytearray]) -> SampleBlock:
     return arrange(np.arange(len(ids), dtype=np.int32), rows_of(ids, found), ts_ms, values)
 
 
-def wanted(ids: Int32) -> str:
+def wanted(ids: Int32, column: str = "series_id") -> str:
     """A condition that keeps at least these series (int32[S], S > 0): two bounds where they are dense, which is cheaper, else the list."""
     low, high = int(ids.min()), int(ids.max())
-    span = f"series_id BETWEEN {low} AND {high}"
-    return span if high - low < DENSE * len(ids) else f"{span} AND series_id = ANY('{{{','.join(map(str, ids.tolist()))}}}'::int[])"
+    span = f"{column} BETWEEN {low} AND {high}"
+    return span if high - low < DENSE * len(ids) else f"{span} AND {column} = ANY('{{{','.join(map(str, ids.tolist()))}}}'::int[])"

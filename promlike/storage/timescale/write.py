@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy as np
 from promlike.errors import StorageError
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
 from promlike.model.flushes import StoredChange
-from promlike.storage.store import SampleChunk
+from promlike.storage.store import DAY_MS, SampleChunk
 from promlike.storage.timescale.copy import copy_out
 from promlike.storage.timescale.days import add_samples, count_days, take_samples
 from promlike.storage.timescale.ids import SeriesIds
 from promlike.storage.timescale.partitions import make_partitions
+from promlike.storage.timescale.read import wanted
 from promlike.storage.timescale.server import ServerFeatures
 from promlike.storage.timescale.text import original
 from promlike.storage.timescale.times import to_time
@@ -35,18 +37,25 @@ WHERE writer <> $1 AND max_time IS NOT NULL AND series_id IN (SELECT series_id F
 GROUP BY series_id ORDER BY series_id
 """
 
-REPLACE = f"""
-WITH gone AS (
-    DELETE FROM samples USING late
-    WHERE samples.series_id = late.series_id AND samples.ts = late.ts AND samples.ts BETWEEN '{{first}}' AND '{{last}}'
-    RETURNING samples.series_id, samples.ts, float8send({value_of("samples")}) <> float8send({value_of("late")}) AS differs
-)
-SELECT metric, count(*) AS samples,
-    round(extract(epoch FROM min(ts) FILTER (WHERE differs)) * 1000)::bigint AS first_ms,
-    round(extract(epoch FROM max(ts) FILTER (WHERE differs)) * 1000)::bigint AS last_ms
-FROM gone JOIN series ON id = series_id GROUP BY metric
+LATE_AT_ONCE = 250_000
+"""Late samples that one statement puts in their places, so that none of them gets near the timeout of a statement."""
+REPLACED_AT_ONCE = 500
+"""Series of which one statement drops samples of a day: it may have to decompress all of those."""
+
+MET = f"""
+CREATE TEMP TABLE met ON COMMIT DROP AS
+SELECT late.series_id, late.ts, bool_or(float8send({value_of("samples")}) <> float8send({value_of("late")})) AS differs
+FROM late JOIN samples ON samples.series_id = late.series_id AND samples.ts = late.ts
+WHERE {{within}} GROUP BY late.series_id, late.ts
 """
-"""Values are compared by their bits, since one NaN is not another."""
+"""Late samples at whose times there is one already. Values are compared by their bits, since one NaN is not another."""
+DROP_STORED = "DELETE FROM late USING met WHERE late.series_id = met.series_id AND late.ts = met.ts AND NOT met.differs"
+DROP_OLD = "DELETE FROM samples USING met WHERE samples.series_id = met.series_id AND samples.ts = met.ts AND met.differs AND {within}"
+DIFFERING = "SELECT series_id, min(ts) AS first, max(ts) AS last FROM met WHERE differs GROUP BY series_id ORDER BY series_id"
+OVERWRITTEN = """
+SELECT metric, round(extract(epoch FROM min(ts)) * 1000)::bigint AS first_ms, round(extract(epoch FROM max(ts)) * 1000)::bigint AS last_ms
+FROM met JOIN series ON id = series_id WHERE differs GROUP BY metric
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,23 +140,64 @@ async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, 
     else:
         await make_partitions(connection, "samples", ts_ms)
     given = known_ids(ids, refs)
-    starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
-    offsets = np.append(starts, len(refs))
-    rows = await asyncio.to_thread(encode_samples, given, ts_ms, values, offsets, decimals=features.timescale)
     await connection.execute("CREATE TEMP TABLE late (LIKE samples) ON COMMIT DROP")
+    changed: list[StoredChange] = []
+    for part in late_portions(given, ts_ms):
+        changed += await _write_late(connection, features, given[part], ts_ms[part], values[part])
+    starts = np.flatnonzero(np.diff(refs, prepend=refs[0] - 1))
+    return [(refs[starts], ts_ms[starts], ts_ms[np.append(starts[1:], len(refs)) - 1])], changed
+
+
+def late_portions(ids: Int32, ts_ms: Int64) -> Iterator[Int64]:
+    """Rows (of int32[N] and int64[N]) that are written together, as positions int64[K] by id and time: those of one day, which are in one
+    chunk, and so few at a time that no statement takes long.
+    """
+    order = np.lexsort((ts_ms, ids, ts_ms // DAY_MS))
+    days = (ts_ms // DAY_MS)[order]
+    for day in np.split(order, np.flatnonzero(np.diff(days)) + 1):
+        for low in range(0, len(day), LATE_AT_ONCE):
+            yield day[low : low + LATE_AT_ONCE]
+
+
+async def _write_late(connection: Any, features: ServerFeatures, ids: Int32, ts_ms: Int64, values: Float64) -> list[StoredChange]:
+    """Write one portion, whose ids int32[N] ascend. What stands in the database with the same value stays as it is."""
+    day, offsets = int(ts_ms[0] // DAY_MS), np.append(np.flatnonzero(np.diff(ids, prepend=ids[0] - 1)), len(ids))
+    rows = await asyncio.to_thread(encode_samples, ids, ts_ms, values, offsets, decimals=features.timescale)
     await copy_samples(connection, "late", rows)
-    span = to_time(int(ts_ms.min())), to_time(int(ts_ms.max()))
-    # The constant bounds let TimescaleDB leave out chunks; the join alone would decompress candidates in all of them.
-    replaced = await connection.fetch(REPLACE.format(first=span[0].isoformat(), last=span[1].isoformat()))
-    await connection.execute("INSERT INTO samples SELECT * FROM late")
-    await add_samples(connection, count_days(ts_ms))
-    await take_samples(connection, int(ts_ms.min()), int(ts_ms.max()), sum(row["samples"] for row in replaced))
-    changed = [
+    await connection.execute("ANALYZE late")
+    met = await connection.execute(MET.format(within=_within(ids[offsets[:-1]], to_time(int(ts_ms.min())), to_time(int(ts_ms.max())))))
+    changed = [] if met == "SELECT 0" else await _drop_met(connection, day)
+    inserted = await connection.execute("INSERT INTO samples SELECT * FROM late")
+    await add_samples(connection, Counter({day: _rows_of(inserted)}))
+    await connection.execute("TRUNCATE late; DROP TABLE met")
+    return changed
+
+
+async def _drop_met(connection: Any, day: int) -> list[StoredChange]:
+    """Of late samples at whose times there is one: those with its value leave `late`, and where they have another the old one goes."""
+    await connection.execute(DROP_STORED)
+    rows = await connection.fetch(DIFFERING)
+    for low in range(0, len(rows), REPLACED_AT_ONCE):
+        part = rows[low : low + REPLACED_AT_ONCE]
+        within = _within(
+            np.array([row["series_id"] for row in part], np.int32), min(row["first"] for row in part), max(row["last"] for row in part)
+        )
+        deleted = await connection.execute(DROP_OLD.format(within=within))
+        await take_samples(connection, day * DAY_MS, day * DAY_MS, _rows_of(deleted))
+    return [
         StoredChange(metric=original(row["metric"]), start_ms=row["first_ms"] - 1, end_ms=row["last_ms"])
-        for row in replaced
-        if row["first_ms"] is not None
+        for row in await connection.fetch(OVERWRITTEN)
     ]
-    return [(refs[starts], ts_ms[starts], ts_ms[offsets[1:] - 1])], changed
+
+
+def _within(ids: Int32, first: datetime, last: datetime) -> str:
+    """Constants let TimescaleDB leave out chunks and compressed batches; by a join alone it would decompress all of a chunk."""
+    return f"{wanted(ids, 'samples.series_id')} AND samples.ts BETWEEN '{first.isoformat()}' AND '{last.isoformat()}'"
+
+
+def _rows_of(status: str) -> int:
+    """How many rows a statement was about."""
+    return int(status.rpartition(" ")[2])
 
 
 def known_ids(ids: SeriesIds, refs: Int32) -> Int32:
