@@ -25,7 +25,8 @@ class Call:
     def __init__(
         self, steps: int = 1, *, features: Features | None = None, args: Sequence[ast.Expr] = (), chunks: Chunks | None = None
     ) -> None:
-        self.chunks = chunks or Chunks(None, 1, Deadline.after(60.0))
+        self.deadline = Deadline.after(60.0)
+        self.chunks = chunks or Chunks(None, 1, self.deadline)
         self.symbols = SymbolScope()
         self.grid = StepGrid(start_ms=1_000_000, step_ms=1000, count=steps)
         self.annotations = Annotations(" " * 200)
@@ -75,7 +76,7 @@ class Call:
             annotations=self.annotations,
             symbols=self.symbols,
             chunks=self.chunks,
-            deadline=Deadline.after(60.0),
+            deadline=self.deadline,
         )
         return EVALUATORS[function](context, [self._value(arg) for arg in args])
 

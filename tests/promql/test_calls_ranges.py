@@ -1,10 +1,13 @@
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from promlike.errors import QueryError
+from promlike.errors import QueryCancelled, QueryError
+from promlike.promql.calls import over_time
 from promlike.promql.calls.table import EVALUATORS
 from promlike.promql.context import Chunks
 from promlike.promql.functions import FUNCTIONS
@@ -111,3 +114,52 @@ def test_threads_change_nothing(function: str) -> None:
         assert threaded.rows(function, threaded.ranges(*series, range_ms=7000)) == alone.rows(
             function, alone.ranges(*series, range_ms=7000)
         )
+
+
+WALKING: Mapping[str, tuple[list[float] | float, ...]] = {
+    "sum_over_time": (),
+    "stddev_over_time": (),
+    "mad_over_time": (),
+    "deriv": (),
+    "quantile_over_time": ([phi / 40 for phi in range(40)],),
+    "predict_linear": ([float(ahead) for ahead in range(40)],),
+    "double_exponential_smoothing": ([(1 + step) / 50 for step in range(40)], 0.5),
+}
+"""Functions that visit all samples of each window, with a parameter that changes from step to step."""
+
+
+@pytest.mark.parametrize("function", WALKING)
+def test_cuts_between_steps_change_nothing(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(9)
+    series = [({"i": str(i)}, [(960_000 + 500 * k, float(rng.normal())) for k in range(160) if rng.random() < 0.8]) for i in range(5)]
+    call = Call(40)
+    ranges = call.ranges(*series, ({"i": "none"}, []), range_ms=9000)
+    first = function == "quantile_over_time"
+    args = (*WALKING[function], ranges) if first else (ranges, *WALKING[function])
+    whole = call.rows(function, *args)
+    monkeypatch.setattr(over_time, "LARGEST_WALK", 500)
+    assert call.rows(function, *args) == whole
+
+
+def test_a_query_that_walks_long_windows_ends_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    call, steps = Call(40), []
+
+    def counted(*args: object) -> None:
+        out = args[6]
+        assert isinstance(out, np.ndarray)
+        steps.append(out.shape[1])
+        call.deadline.cancel()
+
+    monkeypatch.setattr(over_time, "rollup", counted)
+    monkeypatch.setattr(over_time, "LARGEST_WALK", 50)
+    with pytest.raises(QueryCancelled):
+        call.run("sum_over_time", call.ranges(({}, RAMP), range_ms=9000))
+    assert steps == [13]
+
+
+def test_windows_are_told_by_visits_of_their_samples() -> None:
+    for steps, range_ms, visits in ((1, 9000, 1), (40, 9000, 10), (5, 9000, 5), (40, 500, 1)):
+        call = Call(steps)
+        assert over_time.windows_of_a_sample(call.ranges(({}, RAMP), range_ms=range_ms)) == visits
+    still = replace(call.ranges(({}, RAMP), range_ms=9000), ends_ms=np.full(40, 1_000_000))
+    assert over_time.windows_of_a_sample(still) == 40

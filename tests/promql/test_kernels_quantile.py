@@ -44,6 +44,18 @@ def test_quantiles_agree_with_sorting_each_window(phi: float) -> None:
             assert_bits(out + 0.0, present, by_windows(block, ENDS_MS, range_ms, lambda samples: quantile(phi, samples[1]) + 0.0))
 
 
+@pytest.mark.parametrize("step_ms", [1_000, 20_000, 90_000])
+def test_many_samples_a_step_leave_and_come_in_order(step_ms: int) -> None:
+    rng = np.random.default_rng(4)
+    values = [rng.normal(size=400), rng.integers(0, 3, 400).astype(float), rng.choice([math.nan, math.inf, 1.0, -1.0], 400), np.ones(400)]
+    block = block_of([[(1000 * at, float(value)) for at, value in enumerate(row)] for row in values])
+    ends = np.arange(0, 500_000, step_ms, dtype=np.int64)
+    for range_ms in (1_000, 15_000, 60_000, 250_000):
+        out, present = blank(block, ends)
+        window_quantile(block.ts_ms, block.values, block.offsets, ends, range_ms, np.full(len(ends), 0.3), False, out, present)
+        assert_bits(out, present, by_windows(block, ends, range_ms, lambda samples: quantile(0.3, samples[1])))
+
+
 def test_deviations_agree_with_sorting_each_window() -> None:
     for seed in SEEDS:
         block = random_block(seed)

@@ -8,29 +8,63 @@ from promlike.errors import QueryError
 from promlike.model.blocks import Bool, Float64, SampleBlock
 from promlike.promql.calls import arguments
 from promlike.promql.calls.number_text import format_g
-from promlike.promql.context import CallContext, Evaluator
+from promlike.promql.context import LARGEST_CHUNK, CallContext, Evaluator
 from promlike.promql.kernels.quantile import window_quantile
 from promlike.promql.kernels.regression import double_exponential, linear_regression
 from promlike.promql.kernels.rollup import Extreme, Rollup, rollup, window_extremes
 from promlike.promql.vector import RangeValue, Value, VectorValue
 
-Kernel = Callable[[SampleBlock, Float64, Bool], None]
-"""Fills `out float64[S,T]`, `present bool[S,T]` of the series of a block, whose offsets need not begin at 0."""
+Kernel = Callable[[SampleBlock, slice, Float64, Bool], None]
+"""`kernel(samples, steps, out, present)` fills `out float64[S,T]`, `present bool[S,T]` of the series of a block, whose offsets need not
+begin at 0, for the T steps of a slice of the grid."""
+
+ALL_STEPS = slice(None)
 
 
-def run(context: CallContext, ranges: RangeValue, kernel: Kernel) -> VectorValue:
-    """Apply a kernel to every series, portion by portion, spread over threads: `kernel(samples, out, present)`."""
+def run(context: CallContext, ranges: RangeValue, kernel: Kernel, *, walks: bool = False) -> VectorValue:
+    """Apply a kernel to every series, portion by portion, spread over threads.
+
+    `walks`: the kernel visits every sample of every window. Such work is told by its visits, and cut between steps too where the windows
+    of a single series would keep a thread past the deadline. Others slide from step to step, so a cut would cost them more than it ends.
+    """
     out, present = arguments.new_block(len(ranges), context.grid.count)
     samples = ranges.samples
+    windows = windows_of_a_sample(ranges) if walks else 1
+
+    def visits(block: SampleBlock) -> int:
+        return int(block.offsets[-1] - block.offsets[0]) * windows
+
+    def by_steps(block: SampleBlock, row: int) -> None:
+        parts = min(context.grid.count, visits(block) // LARGEST_WALK + 1)
+        for part in range(parts):
+            context.deadline.check()
+            steps = slice(context.grid.count * part // parts, context.grid.count * (part + 1) // parts)
+            kernel(block, steps, out[row : row + 1, steps], present[row : row + 1, steps])
 
     def chunk(low: int, high: int) -> None:
         for start in range(low, high, samples.portion):
             context.deadline.check()
             end = min(start + samples.portion, high)
-            kernel(samples.rows(start, end), out[start:end], present[start:end])
+            block = samples.rows(start, end)
+            if walks and visits(block) > LARGEST_WALK:
+                for row in range(end - start):
+                    by_steps(block.rows(row, row + 1), start + row)
+            else:
+                kernel(block, ALL_STEPS, out[start:end], present[start:end])
 
-    context.map_series(chunk, len(ranges), work=samples.count + out.size)
+    context.map_series(chunk, len(ranges), work=samples.count * windows + out.size)
     return ranges.vector(out, present)
+
+
+LARGEST_WALK = 20 * LARGEST_CHUNK
+"""Visits after which the deadline is looked at between steps: some tens of milliseconds."""
+
+
+def windows_of_a_sample(ranges: RangeValue) -> int:
+    """How many windows hold one sample, at most."""
+    steps = len(ranges.ends_ms)
+    between_ms = int(ranges.ends_ms[-1] - ranges.ends_ms[0]) // max(steps - 1, 1)
+    return min(steps, ranges.range_ms // between_ms + 1) if between_ms else steps
 
 
 def rolling(op: Rollup) -> Evaluator:
@@ -40,13 +74,17 @@ def rolling(op: Rollup) -> Evaluator:
     return evaluate
 
 
+WALKING = (Rollup.SUM, Rollup.AVG, Rollup.STDVAR, Rollup.STDDEV)
+
+
 def _rollup(context: CallContext, ranges: RangeValue, op: Rollup) -> VectorValue:
     return run(
         context,
         ranges,
-        lambda samples, out, present: rollup(
-            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present
+        lambda samples, steps, out, present: rollup(
+            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms[steps], ranges.range_ms, int(op), out, present
         ),
+        walks=op in WALKING,
     )
 
 
@@ -56,8 +94,8 @@ def extreme(op: Extreme) -> Evaluator:
         return run(
             context,
             ranges,
-            lambda samples, out, present: window_extremes(
-                samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, int(op), out, present
+            lambda samples, steps, out, present: window_extremes(
+                samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms[steps], ranges.range_ms, int(op), out, present
             ),
         )
 
@@ -68,9 +106,10 @@ def _quantile(context: CallContext, ranges: RangeValue, phi: Float64, mad: bool)
     return run(
         context,
         ranges,
-        lambda samples, out, present: window_quantile(
-            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, phi, mad, out, present
+        lambda samples, steps, out, present: window_quantile(
+            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms[steps], ranges.range_ms, phi[steps], mad, out, present
         ),
+        walks=True,
     )
 
 
@@ -104,9 +143,18 @@ def _regression(context: CallContext, ranges: RangeValue, ahead: Float64) -> Vec
     return run(
         context,
         ranges,
-        lambda samples, out, present: linear_regression(
-            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, times_ms, ahead, out, present
+        lambda samples, steps, out, present: linear_regression(
+            samples.ts_ms,
+            samples.values,
+            samples.offsets,
+            ranges.ends_ms[steps],
+            ranges.range_ms,
+            times_ms[steps],
+            ahead[steps],
+            out,
+            present,
         ),
+        walks=True,
     )
 
 
@@ -132,9 +180,18 @@ def double_exponential_smoothing(context: CallContext, args: list[Value]) -> Vec
     return run(
         context,
         ranges,
-        lambda samples, out, present: double_exponential(
-            samples.ts_ms, samples.values, samples.offsets, ranges.ends_ms, ranges.range_ms, smoothing, trend, out, present
+        lambda samples, steps, out, present: double_exponential(
+            samples.ts_ms,
+            samples.values,
+            samples.offsets,
+            ranges.ends_ms[steps],
+            ranges.range_ms,
+            smoothing[steps],
+            trend[steps],
+            out,
+            present,
         ),
+        walks=True,
     )
 
 

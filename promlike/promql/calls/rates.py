@@ -49,12 +49,12 @@ def _extrapolated(context: CallContext, ranges: RangeValue, is_counter: bool, is
     return run(
         context,
         ranges,
-        lambda samples, out, present: extrapolated_rate(
+        lambda samples, steps, out, present: extrapolated_rate(
             samples.ts_ms,
             samples.values,
             samples.offsets,
             _starts(context, samples),
-            ranges.ends_ms,
+            ranges.ends_ms[steps],
             ranges.range_ms,
             seconds,
             is_counter,
@@ -70,11 +70,11 @@ def _extended(context: CallContext, ranges: RangeValue, is_counter: bool, is_rat
     return run(
         context,
         ranges,
-        lambda samples, out, present: extended_rate(
+        lambda samples, steps, out, present: extended_rate(
             samples.ts_ms,
             samples.values,
             samples.offsets,
-            ranges.ends_ms,
+            ranges.ends_ms[steps],
             ranges.range_ms,
             ranges.lookback_ms,
             seconds,
@@ -95,12 +95,12 @@ def instant(*, is_rate: bool) -> Evaluator:
         return run(
             context,
             ranges,
-            lambda samples, out, present: instant_rate(
+            lambda samples, steps, out, present: instant_rate(
                 samples.ts_ms,
                 samples.values,
                 samples.offsets,
                 _starts(context, samples),
-                ranges.ends_ms,
+                ranges.ends_ms[steps],
                 ranges.range_ms,
                 is_rate,
                 out,
@@ -120,12 +120,12 @@ def counting(op: Events) -> Evaluator:
         return run(
             context,
             ranges,
-            lambda samples, out, present: count_events(
+            lambda samples, steps, out, present: count_events(
                 samples.ts_ms,
                 samples.values,
                 samples.offsets,
                 _starts(context, samples),
-                ranges.ends_ms,
+                ranges.ends_ms[steps],
                 ranges.range_ms,
                 anchor_ms,
                 int(op),

@@ -90,6 +90,54 @@ def _mad(ordered: Float64, nans: int, size: int, deviations: Float64) -> float:
     return _quantile(0.5, deviations, undefined, count)
 
 
+FEW = 16
+"""So many are sorted one by one."""
+
+
+@inlined
+def _take(values: Float64, lo: int, hi: int, batch: Float64) -> int:
+    """Put the numbers of values[lo:hi] into `batch`, sorted; how many there are, NaN left out."""
+    size = 0
+    for i in range(lo, hi):
+        value = values[i]
+        if value == value:
+            j = size
+            size += 1
+            if hi - lo <= FEW:
+                while j > 0 and batch[j - 1] > value:
+                    batch[j] = batch[j - 1]
+                    j -= 1
+            batch[j] = value
+    if hi - lo > FEW:
+        batch[:size].sort()
+    return size
+
+
+@inlined
+def _without(ordered: Float64, size: int, gone: Float64, count: int) -> None:
+    """Close the gaps that gone[:count], sorted, leaves in ordered[:size], which holds each of them."""
+    kept = _position(ordered, size, gone[0]) if count else size
+    for i in range(kept, size):
+        if i - kept < count and ordered[i] == gone[i - kept]:
+            continue
+        ordered[kept] = ordered[i]
+        kept += 1
+
+
+@inlined
+def _with(ordered: Float64, size: int, new: Float64, count: int) -> None:
+    """Merge new[:count] into ordered[:size], both sorted, from the end on."""
+    rest = count
+    i = size
+    while rest > 0:
+        if i > 0 and ordered[i - 1] > new[rest - 1]:
+            i -= 1
+            ordered[i + rest] = ordered[i]
+        else:
+            rest -= 1
+            ordered[i + rest] = new[rest]
+
+
 @kernel("(i8[::1], f8[::1], i8[::1], i8[::1], i8, f8[::1], b1, f8[:,::1], b1[:,::1])")
 def window_quantile(
     ts: Int64,
@@ -104,12 +152,14 @@ def window_quantile(
 ) -> None:
     """The quantile `phi[k]` (float64[T]) of each window, or with `mad` its median absolute deviation (NaN when it holds a NaN).
 
-    The window is kept sorted while it slides: a sample costs one binary search and one shift each way, not a sort a step.
+    The window is kept sorted while it slides: at each step what leaves and what comes is sorted by itself and taken out and in by one walk
+    over what changes its place.
     """
     longest = 0
     for s in range(out.shape[0]):
         longest = max(longest, offsets[s + 1] - offsets[s])
     ordered = np.empty(longest + 1)
+    batch = np.empty(longest + 1)
     deviations = np.empty(longest + 1 if mad else 1)
     for s in range(out.shape[0]):
         lo = offsets[s]
@@ -119,28 +169,24 @@ def window_quantile(
         nans = 0
         for k in range(out.shape[1]):
             window_end = ends_ms[k]
+            first = lo
             while lo < end and ts[lo] <= window_end - range_ms:
-                if lo < hi:
-                    value = values[lo]
-                    if value == value:
-                        size -= 1
-                        for j in range(_position(ordered, size + 1, value), size):
-                            ordered[j] = ordered[j + 1]
-                    else:
-                        nans -= 1
                 lo += 1
-            hi = max(hi, lo)  # a sample that no window holds is never inserted
+            if first < hi and first < lo:
+                last = min(lo, hi)
+                count = _take(values, first, last, batch)
+                _without(ordered, size, batch, count)
+                size -= count
+                nans -= last - first - count
+            hi = max(hi, lo)  # a sample that no window holds is never put in
+            first = hi
             while hi < end and ts[hi] <= window_end:
-                value = values[hi]
-                if value == value:
-                    place = _position(ordered, size, value)
-                    for j in range(size, place, -1):
-                        ordered[j] = ordered[j - 1]
-                    ordered[place] = value
-                    size += 1
-                else:
-                    nans += 1
                 hi += 1
+            if first < hi:
+                count = _take(values, first, hi, batch)
+                _with(ordered, size, batch, count)
+                size += count
+                nans += hi - first - count
             if lo < hi:
                 out[s, k] = _mad(ordered, nans, size, deviations) if mad else _quantile(phi[k], ordered, nans, size)
                 present[s, k] = True
