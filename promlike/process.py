@@ -14,6 +14,9 @@ from promlike.storage.memory import release_code
 
 log = getLogger(__name__)
 
+EVERYWHERE = frozenset({"0.0.0.0", "::"})
+"""Addresses that mean all of the machine's, of IPv4 and IPv6 where it has both, whichever of the two is written: as in Prometheus."""
+
 
 class StartError(PromlikeError):
     """The server cannot start; the message says what to change."""
@@ -31,7 +34,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def bound_sockets(addresses: Sequence[str]) -> Iterator[list[socket.socket]]:
-    """Sockets bound to `host:port` addresses, not yet listening; closed at the end."""
+    """Sockets bound to `host:port` addresses, not yet listening; closed at the end. A name with several addresses means its first of IPv4."""
     with ExitStack() as stack:
         yield [stack.enter_context(_bound(address)) for address in addresses]
 
@@ -40,14 +43,18 @@ def _bound(address: str) -> socket.socket:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise StartError(f"cannot listen on {address!r}: write HOST:PORT")
-    bare = host.removeprefix("[").removesuffix("]")
+    bare = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
+    everywhere = bare in EVERYWHERE and socket.has_dualstack_ipv6()
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(bare or "0.0.0.0", int(port), type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo("::" if everywhere else bare, int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = min(found, key=lambda one: one[0] != socket.AF_INET)
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
         raise StartError(f"cannot listen on {address}: {error.strerror}") from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if everywhere:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.bind(place)
     except OSError as error:
         bound.close()

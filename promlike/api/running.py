@@ -19,6 +19,9 @@ RULE_HEADERS = "x-rule-"
 
 MOST_HEADER_CHARACTERS = 256
 
+MAPPED = "::ffff:"
+"""Stands before an IPv4 address where a socket takes both kinds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
@@ -34,7 +37,7 @@ class Origin:
         found = {name: request.headers[name] for name in HEADERS if name in request.headers}
         found |= {str(name): text for name, text in request.headers.items() if name.lower().startswith(RULE_HEADERS)}
         headers = {name: text[:MOST_HEADER_CHARACTERS] for name, text in found.items()}
-        return cls(client_ip=request.remote or "", method=request.method, path=request.path, headers=headers)
+        return cls(client_ip=(request.remote or "").removeprefix(MAPPED), method=request.method, path=request.path, headers=headers)
 
 
 @dataclass(slots=True, kw_only=True)

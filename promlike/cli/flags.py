@@ -57,7 +57,7 @@ def _ignored(kind: Kind, name: str, default: str = "") -> Flag:
 
 SERVE_FLAGS: tuple[Flag, ...] = (
     _text("config.file", "prometheus.yml", "Configuration file. Without one at the default place the server scrapes only itself."),
-    _text("web.listen-address", "0.0.0.0:9090", "Address to listen on; may be repeated.", repeatable=True),
+    _text("web.listen-address", "0.0.0.0:9090", "Address to listen on; may be repeated. 0.0.0.0 means all, of IPv6 too.", repeatable=True),
     _text(
         "web.external-url",
         "",

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from promlike.errors import ConfigError
 from promlike.promql.options import Deadline
 from tests.api.conftest import NOW_MS, Client
 from tests.api.test_limits import wait_until
-from tests.servers import promlike
+from tests.servers import free_port, promlike
 
 ORIGIN = Origin(client_ip="127.0.0.1", method="GET", path="/api/v1/query", headers={})
 
@@ -32,8 +33,8 @@ def lines(file: Path) -> list[dict[str, object]]:
 
 
 def test_queries_are_logged_in_the_form_of_prometheus_and_a_reload_opens_the_file_again(tmp_path: Path) -> None:
-    file = tmp_path / "queries.log"
-    with promlike(tmp_path, config=f"global:\n  query_log_file: {file}\n") as server:
+    file, everywhere = tmp_path / "queries.log", free_port()
+    with promlike(tmp_path, f"--web.listen-address=:{everywhere}", config=f"global:\n  query_log_file: {file}\n") as server:
         headers = {"X-Dashboard-Uid": "abc", "X-Panel-Id": "7", "X-Rule-Name": "r", "FromAlert": "true", "X-Other": "no"}
         assert server.request("GET", "/api/v1/query_range?query=up&start=1000&end=1060.5&step=15", headers=headers).status == 200
         assert server.get("/api/v1/query", query="1 +").status == 400
@@ -52,8 +53,9 @@ def test_queries_are_logged_in_the_form_of_prometheus_and_a_reload_opens_the_fil
         assert "parse error" in str(second["error"])
         assert "prometheus_engine_query_log_enabled 1.0" in server.get("/metrics").text
         file.rename(tmp_path / "rotated.log")
-        server.get("/api/v1/query", query="2")
+        replace(server, port=everywhere).get("/api/v1/query", query="2")
         wait_until(lambda: len(lines(file)) == 1)
+        assert lines(file)[0]["httpRequest"]["clientIP"] == "127.0.0.1"  # type: ignore[index]  # JSON
         (tmp_path / "promlike.yml").write_text("global: {}\n")
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "prometheus_engine_query_log_enabled 0.0" in server.get("/metrics").text)

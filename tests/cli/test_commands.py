@@ -1,5 +1,6 @@
 """The commands beside `serve`, and how they answer a wrong command line."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from promlike import __version__
 from promlike.cli.main import main
 from promlike.process import StartError, bound_sockets, make_folder, shown_address
 from tests.servers import Server, promlike
+
+EVERYWHERE = "[::]" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,10 +75,30 @@ def test_addresses_that_cannot_be_listened_on(address: str) -> None:
 
 def test_several_addresses() -> None:
     with bound_sockets(["127.0.0.1:0", "localhost:0", ":0"]) as sockets:
-        assert [shown_address(bound).rpartition(":")[0] for bound in sockets] in (
-            ["127.0.0.1", "127.0.0.1", "0.0.0.0"],
-            ["127.0.0.1", "[::1]", "0.0.0.0"],
-        )
+        assert [shown_address(bound).rpartition(":")[0] for bound in sockets] == ["127.0.0.1", "127.0.0.1", EVERYWHERE]
+
+
+@pytest.mark.parametrize("address", [":0", "0.0.0.0:0", "[::]:0"])
+def test_everywhere_means_ipv4_and_ipv6(address: str) -> None:
+    with bound_sockets([address]) as (bound,):
+        bound.listen()
+        assert shown_address(bound).rpartition(":")[0] == EVERYWHERE
+        for local in ("127.0.0.1", "::1") if socket.has_dualstack_ipv6() else ("127.0.0.1",):
+            with socket.create_connection((local, bound.getsockname()[1]), timeout=10):
+                pass
+
+
+def test_everywhere_is_ipv4_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with bound_sockets([":0", "0.0.0.0:0"]) as sockets:
+        assert [shown_address(bound).rpartition(":")[0] for bound in sockets] == ["0.0.0.0", "0.0.0.0"]
+
+
+def test_a_port_that_is_taken_for_ipv4_is_not_free_everywhere() -> None:
+    with bound_sockets(["127.0.0.1:0"]) as (taken,):
+        taken.listen()
+        with pytest.raises(StartError, match="Address already in use"), bound_sockets([f":{taken.getsockname()[1]}"]):
+            pass
 
 
 def test_a_data_folder_is_created_with_its_parents(tmp_path: Path) -> None:
