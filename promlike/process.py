@@ -34,7 +34,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def bound_sockets(addresses: Sequence[str]) -> Iterator[list[socket.socket]]:
-    """Sockets bound to `host:port` addresses, not yet listening; closed at the end. A name with several addresses means its first of IPv4."""
+    """Sockets bound to `host:port` addresses, not yet listening; closed at the end. Of a name's addresses the first of IPv4 counts."""
     with ExitStack() as stack:
         yield [stack.enter_context(_bound(address)) for address in addresses]
 
