@@ -12,7 +12,7 @@ run: $(VENV)/.run ## serve on :9090 with the embedded store
 	$(BIN)/promlike serve --config.file=config/promlike.yml $(ARGS)
 
 test: $(VENV)/.dev servers lint ## everything that must hold: format, lint, types, tests
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -26,6 +26,8 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What starts many servers takes longest, so it comes first: then no process is left with it when the others have ended.
+    items.sort(key=lambda item: "tests/e2e/" not in item.nodeid)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.fixturenames.insert(0, "no_leaked_tasks")

@@ -28,6 +28,12 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 REMOTE_WRITE = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"}
 
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""Of servers: every start that must compile all modules again takes half a second longer."""
+
+KILL_ROUNDS = int(os.environ.get("PROMLIKE_KILL_ROUNDS", "2"))
+"""How often a test kills a server before it looks at what is there."""
+
 PORTS_EACH = 100
 _ports = cycle(range(port := 10_000 + os.getpid() % 220 * PORTS_EACH, port + PORTS_EACH))
 """Below the ports that systems give to outgoing connections, and others for every process that runs tests: nobody else is to take a port
@@ -137,7 +143,10 @@ def running(name: str, command: Sequence[str], *, port: int, folder: Path, ready
     """Start a server, wait until `ready` answers 200, stop it at the end unless the test did."""
     log_file = folder / f"{name}-{port}.log"
     started = time.monotonic()
-    with log_file.open("ab") as log, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder) as process:
+    with (
+        log_file.open("ab") as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=ENVIRONMENT) as process,
+    ):
         server = Server(name=name, port=port, process=process, log_file=log_file)
         try:
             while not server.answers(ready):
@@ -153,6 +162,7 @@ def running(name: str, command: Sequence[str], *, port: int, folder: Path, ready
                     process.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
                     process.kill()
+                    raise RuntimeError(f"{name} did not stop within {STOP_SECONDS} s:\n{server.log}") from None
 
 
 def promlike_command(folder: Path, port: int, *flags: str, config: str = "global: {}\n") -> list[str]:
