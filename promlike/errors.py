@@ -106,6 +106,7 @@ class RejectReason(StrEnum):
     DUPLICATE_LABEL_NAME = "duplicate_label_name"
     INVALID_LABEL_REFERENCE = "invalid_label_reference"
     LABELS_TOO_LONG = "labels_too_long"
+    METRIC_NAME_TOO_LONG = "metric_name_too_long"
     EXEMPLAR_LABELS_TOO_LONG = "exemplar_labels_too_long"
     NATIVE_HISTOGRAM = "native_histogram"
     TOO_MANY_SERIES = "too_many_series"

@@ -2,11 +2,8 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TypeVar
 
@@ -15,7 +12,7 @@ import numpy as np
 from promlike.errors import PromlikeError, RejectReason, SampleRejected, StorageUnavailable
 from promlike.model.blocks import Bool, Float64, Int32, Int64
 from promlike.model.exemplars import Exemplars
-from promlike.model.labels import Labels, format_labels
+from promlike.model.labels import METRIC_NAME, Labels, format_labels
 from promlike.storage.access import AppendResult, Metadata
 from promlike.storage.changes import Changes
 from promlike.storage.counters import StorageCounters
@@ -23,6 +20,7 @@ from promlike.storage.exemplar_buffer import ExemplarBuffer
 from promlike.storage.head import Head
 from promlike.storage.index import SeriesIndex
 from promlike.storage.keep import Keep
+from promlike.storage.limits import MOST_METRIC_BYTES, TimeLimits, is_too_long, utc_text
 from promlike.storage.options import StorageOptions
 from promlike.storage.store import SeriesRecord
 from promlike.storage.unflushed import Unflushed
@@ -33,7 +31,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 SERIES_AT_ONCE = 1000
 """So many new series go to the WAL without waiting for a sample of theirs, for the same reason as below."""
@@ -224,7 +221,7 @@ class Ingest:
 
     async def set_metadata(self, metadata: Sequence[Metadata]) -> None:
         """See `SampleSink.set_metadata`."""
-        changed = [entry for entry in metadata if self.metadata.get(entry.metric) != entry]
+        changed = [entry for entry in metadata if self.metadata.get(entry.metric) != entry and not is_too_long(entry.metric)]
         if changed:
             self._wal.check_room()
             await self.logged(encode_metadata(changed), lambda: self.apply_metadata(changed))
@@ -320,6 +317,10 @@ class Ingest:
 
     def _check_limits(self, series: Labels, key: bytes) -> None:
         options, index = self._options, self._index
+        metric = dict(series).get(METRIC_NAME, "")
+        if is_too_long(metric):
+            size = len(metric.encode())
+            self._reject(f"metric name {metric[:50]}… has {size} bytes (limit {MOST_METRIC_BYTES})", RejectReason.METRIC_NAME_TOO_LONG)
         if options.max_series and index.living >= options.max_series:
             self._reject(f"series {format_labels(series)}: {index.living} series exist (limit {options.max_series})")
         if options.max_series_per_metric:
@@ -329,9 +330,9 @@ class Ingest:
                     f"series {format_labels(series)}: its metric has {siblings} series (limit {options.max_series_per_metric} per metric)"
                 )
 
-    def _reject(self, message: str) -> None:
-        self._counters.series_rejected[RejectReason.TOO_MANY_SERIES] += 1
-        raise SampleRejected(RejectReason.TOO_MANY_SERIES, message)
+    def _reject(self, message: str, reason: RejectReason = RejectReason.TOO_MANY_SERIES) -> None:
+        self._counters.series_rejected[reason] += 1
+        raise SampleRejected(reason, message)
 
     def _in_bounds(self, refs: Int32, ts_ms: Int64, values: Float64) -> tuple[Int32, Int64, Float64, int, str]:
         """The samples that are neither too old nor too far ahead, as kernels take them; how many were left out, and why the first was."""
@@ -347,50 +348,22 @@ class Ingest:
         keep = ~outside
         return refs[keep], ts_ms[keep], values[keep], int(outside.sum()), self._refusal(limits, refs, ts_ms, outside)
 
-    def _limits(self, refs: Int32) -> "_Limits":
+    def _limits(self, refs: Int32) -> TimeLimits:
         """For samples of these series, int32[N]."""
         now, options = self._now_ms(), self._options
-        return _Limits(
+        return TimeLimits(
             oldest_ms=self._keep.oldest_ms() if self._keep.is_uniform else self._keep.oldest_of(refs),
             newest_ms=now + options.future_limit_ms if options.future_limit_ms else 2**63 - 1,
         )
 
-    def _refusal(self, limits: "_Limits", refs: Int32, ts_ms: Int64, outside: Bool) -> str:
+    def _refusal(self, limits: TimeLimits, refs: Int32, ts_ms: Int64, outside: Bool) -> str:
         """Why the first row (of int32[N], int64[N]) that is `outside bool[N]` was left out."""
         first = int(np.argmax(outside))
         time_ms = int(ts_ms[first])
         oldest_ms = int(np.broadcast_to(limits.oldest_ms, len(refs))[first])
-        early = f"before {_utc(oldest_ms)}, where retention ends"
-        limit = early if time_ms < oldest_ms else f"after {_utc(limits.newest_ms)}, too far ahead of now"
-        return f"{format_labels(self._index.labels_of(int(refs[first])))} at {_utc(time_ms)}: {limit}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Limits:
-    """The times that are taken, both included; `oldest_ms` may be one for each of N samples, int64[N]."""
-
-    oldest_ms: int | Int64
-    newest_ms: int
-
-    def outside(self, ts_ms: Int64, rejected: Counter[RejectReason]) -> Bool | None:
-        """Which of the times int64[N] are not taken, N > 0, counted by reason; None when all are."""
-        if ts_ms.min() >= np.max(self.oldest_ms) and ts_ms.max() <= self.newest_ms:
-            return None
-        old, ahead = ts_ms < self.oldest_ms, ts_ms > self.newest_ms
-        if not (old.any() or ahead.any()):
-            return None
-        rejected[RejectReason.TOO_OLD] += int(old.sum())
-        rejected[RejectReason.TOO_FAR_IN_FUTURE] += int(ahead.sum())
-        outside: Bool = old | ahead
-        return outside
-
-
-def _utc(ms: int) -> str:
-    """A time for messages; what no calendar has is given as milliseconds."""
-    try:
-        return (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")
-    except OverflowError:
-        return f"{ms} ms"
+        early = f"before {utc_text(oldest_ms)}, where retention ends"
+        limit = early if time_ms < oldest_ms else f"after {utc_text(limits.newest_ms)}, too far ahead of now"
+        return f"{format_labels(self._index.labels_of(int(refs[first])))} at {utc_text(time_ms)}: {limit}"
 
 
 def _fail(done: asyncio.Future[T], error: Exception) -> None:

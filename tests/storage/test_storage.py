@@ -1,6 +1,8 @@
 """Storage from outside: selection, look-ups, limits, retention."""
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ import pytest
 from promlike.errors import NotReady, RejectReason, SampleRejected, StorageUnavailable, TooManySamples
 from promlike.model.labels import labels
 from promlike.model.matchers import Matcher, MatchOp
-from promlike.storage.access import AppendResult, SelectRequest
+from promlike.storage.access import AppendResult, Metadata, SelectRequest
+from promlike.storage.limits import MOST_METRIC_BYTES
 from promlike.storage.storage import Storage, StorageOptions
+from promlike.storage.store import Store
 from tests.storage.conftest import EVERYTHING, NOW_MS, Bench, Benches, answer, new_storage
 
 HOUR_MS = 3_600_000
@@ -144,6 +148,24 @@ async def test_limits_refuse_new_series_only(benches: Benches) -> None:
         bench.storage.series_ref(labels({"__name__": "third"}))
     assert (await bench.append([("a", NOW_MS + 1, 1.0)])).appended == 1
     assert bench.storage.counters.series_rejected == {RejectReason.TOO_MANY_SERIES: 2}
+
+
+async def test_the_longest_metric_name_is_stored_and_longer_ones_are_refused(benches: Benches, any_store: Callable[[Path], Store]) -> None:
+    """What an index of PostgreSQL cannot hold would make every flush fail."""
+    bench = await benches(make=any_store)
+    name = "".join(map(chr, np.random.default_rng(1).integers(0x4E00, 0x9FFF, 682))) + "ab"  # which does not compress
+    assert len(name.encode()) == MOST_METRIC_BYTES
+    ref = bench.storage.series_ref(labels({"__name__": name}))
+    await bench.storage.append(np.array([ref], np.int32), np.array([NOW_MS], np.int64), np.array([1.0]))
+    known = Metadata(metric=name, type="gauge", help="", unit="")
+    await bench.storage.set_metadata([known, Metadata(metric=name + "c", type="gauge", help="", unit="")])
+    with pytest.raises(SampleRejected, match=r"has 2049 bytes .limit 2048") as refused:
+        bench.storage.series_ref(labels({"__name__": name + "c"}))
+    assert refused.value.reason is RejectReason.METRIC_NAME_TOO_LONG
+    await bench.storage.flush()
+    await bench.reopen()
+    assert list(await bench.select()) == [labels({"__name__": name})]
+    assert bench.storage.metadata() == {name: known}
 
 
 async def test_retention_hides_at_once_and_deletes_later(benches: Benches) -> None:
