@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
@@ -84,7 +85,7 @@ class Database:
         if self._pool is None:
             raise StorageUnavailable(f"cannot {what}: the store is closed")
         async with translated(what):
-            connection = await self._pool.acquire(timeout=self.timeouts.connect_s + self.timeouts.statement_s)
+            connection = await self._acquired(self._pool)
             try:
                 yield connection
             except asyncio.CancelledError:
@@ -95,11 +96,25 @@ class Database:
                     await self._pool.release(connection, timeout=self.timeouts.connect_s)
                 raise
             except BaseException as error:
-                if not isinstance(error, asyncpg.PostgresError | PromlikeError):
-                    connection.terminate()
-                await self._pool.release(connection, timeout=self.timeouts.connect_s)
+                # One that the server has closed is out of the pool already; what it said of that is the error to tell.
+                with suppress(asyncpg.InterfaceError):
+                    if not isinstance(error, asyncpg.PostgresError | PromlikeError):
+                        connection.terminate()
+                    await self._pool.release(connection, timeout=self.timeouts.connect_s)
                 raise
             await self._pool.release(connection, timeout=self.timeouts.connect_s)
+
+    async def _acquired(self, pool: Any) -> Any:
+        """A connection of the pool. Raises StorageError where the URL is wrong, for which waiting is no use."""
+        try:
+            return await pool.acquire(timeout=self.timeouts.connect_s + self.timeouts.statement_s)
+        except asyncpg.ClientConfigurationError as error:
+            raise StorageError(f"--storage.url cannot be used: {error}") from error
+        except ValueError:
+            # The text of this error has a part of the URL, which may be one of the password.
+            raise StorageError(
+                "--storage.url cannot be used: a port is no number; '/', '@' and ':' in a password are %2F, %40, %3A"
+            ) from None
 
     @asynccontextmanager
     async def transaction(self, what: str, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Any]:
@@ -128,9 +143,15 @@ class Database:
         """Settings of a session, which survive the pool's reset. The last ones let the server notice when this process is gone."""
         quoted = quote_name(self.schema)
         return {
-            "application_name": "promlike",
+            "application_name": parse_qs(urlsplit(self._url).query).get("application_name", ["promlike"])[-1],
             "search_path": f"{quoted}, public",
+            # What our statements, and answers to SQL, rely on; a role or a database may be set otherwise.
             "timezone": "UTC",
+            "datestyle": "ISO",
+            "extra_float_digits": "1",
+            "standard_conforming_strings": "on",
+            "quote_all_identifiers": "off",
+            "default_transaction_isolation": "read committed",
             "statement_timeout": str(int(self.timeouts.statement_s * 1000)),
             "lock_timeout": str(int(self.timeouts.lock_s * 1000)),
             "idle_in_transaction_session_timeout": str(int(self.timeouts.statement_s * 1000)),
@@ -152,11 +173,13 @@ async def translated(what: str) -> AsyncIterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
-        state = error.sqlstate or ""
-        raise kind_of(state)(f"the database failed to {what}: {error.sqlstate} {error}") from error
+        raise _told(error, what) from error
     except TimeoutError as error:
         raise StoreAway(f"the database did not answer in time to {what}") from error
     except (asyncpg.InterfaceError, OSError) as error:
+        # A transaction that cannot be ended hides what the server said when it closed the connection.
+        if isinstance(error.__context__, asyncpg.PostgresError):
+            raise _told(error.__context__, what) from error
         raise StoreAway(f"the database cannot be reached to {what}: {error}") from error
 
 
@@ -173,6 +196,10 @@ def kind_of(state: str) -> type[StorageError]:
     if state.startswith(CONFLICT_STATES):
         return StorageConflict
     return StorageUnavailable if state.startswith(UNAVAILABLE_CLASSES) else StorageError
+
+
+def _told(error: asyncpg.PostgresError, what: str) -> StorageError:
+    return kind_of(error.sqlstate or "")(f"the database failed to {what}: {error.sqlstate} {error}")
 
 
 async def _prepare(connection: Any) -> None:

@@ -15,6 +15,7 @@ from promlike.storage.timescale import compact, days, flushes, views, writers
 from promlike.storage.timescale.connection import quote_name
 from promlike.storage.timescale.convert import pack_old_rows
 from promlike.storage.timescale.exemplars import exemplar_tables
+from promlike.storage.timescale.server import check_version
 from promlike.storage.timescale.version1 import first_tables
 from promlike.storage.timescale.version2 import series_of_several_writers
 from promlike.storage.timescale.version3 import views_for_people
@@ -26,6 +27,8 @@ from promlike.storage.timescale.version12 import decimal_values
 log = logging.getLogger(__name__)
 
 
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""Those that take every text in UTF-8, the second one as bytes."""
 LOOK_S = 0.2
 """How often is looked whether another daemon is done with the schema."""
 SOON_S = 1.0
@@ -81,6 +84,8 @@ async def migrate(connection: Any, schema: str, migrations: Sequence[Migration] 
     Raises StorageError when the schema is newer than `migrations`.
     """
     timescale = await _extension(connection)
+    if timescale:
+        await check_version(connection)  # before anything is made that an older one does not know
     async with _alone(connection, f"promlike schema {schema}"):
         await connection.execute("SET LOCAL client_min_messages = warning")
         # Not IF NOT EXISTS alone, which asks for a right on the database that a daemon on an existing schema need not have.
@@ -97,6 +102,7 @@ async def migrate(connection: Any, schema: str, migrations: Sequence[Migration] 
             )
         if found:
             timescale = await _is_hypertable(connection)
+        await _check_encoding(connection, is_new=not found)
         for migration in migrations[found:]:
             for statement in migration.statements(timescale):
                 await connection.execute(statement)
@@ -141,6 +147,17 @@ async def _holder(connection: Any, lock: str) -> str:
 async def _is_hypertable(connection: Any) -> bool:
     """What the first start found decides for good: a database that gets the extension later keeps its partitions."""
     return bool(await connection.fetchval("SELECT relkind <> 'p' FROM pg_class WHERE oid = 'samples'::regclass"))
+
+
+async def _check_encoding(connection: Any, *, is_new: bool) -> None:
+    """Raise StorageError where labels could not be stored; for a schema that is in use only say so, since all may have gone well."""
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding in ENCODINGS:
+        return
+    problem = f"the encoding of the database is {encoding}, which has not all characters of labels: one that is missing stops all flushes"
+    if is_new:
+        raise StorageError(f"{problem}. Create it with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0")
+    log.warning("%s", problem)
 
 
 async def _extension(connection: Any) -> bool:

@@ -44,7 +44,8 @@ async def prepare_reader(connection: Any, schema: str) -> None:
             return
         try:
             async with connection.transaction():
-                await connection.execute(f"CREATE ROLE {READER} NOLOGIN")
+                # With this user as a member, as whom it answers SQL over HTTP.
+                await connection.execute(f"CREATE ROLE {READER} NOLOGIN ROLE CURRENT_USER")
         except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
             log.debug("another server has just created the role %s", READER)
     if await connection.fetchval("SELECT has_schema_privilege($1, $2, 'USAGE')", READER, view_schema(schema)):

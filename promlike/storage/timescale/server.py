@@ -21,16 +21,14 @@ class ServerFeatures:
 
 
 async def server_features(connection: Any, *, timescale: bool) -> ServerFeatures:
-    """Find out, and tell in the log what is lacking. Raises StorageError when TimescaleDB is too old."""
+    """Find out, and tell in the log what is lacking."""
     if not timescale:
         log.warning(
             "the database has no TimescaleDB: samples are kept in daily partitions of plain tables,"
             " uncompressed (about 90 bytes a sample instead of 2)"
         )
         return ServerFeatures(timescale=False, direct_compress=False)
-    version = str(await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
-        raise StorageError(f"TimescaleDB {version} is too old: {'.'.join(map(str, OLDEST_VERSION))} or newer is needed")
+    version = await check_version(connection)
     # The first statement that needs the extension's library loads it, and with it its settings.
     await connection.execute("SELECT hypertable_size('samples')")
     direct = await connection.fetchval("SELECT current_setting('timescaledb.enable_direct_compress_copy', true) IS NOT NULL")
@@ -39,3 +37,11 @@ async def server_features(connection: Any, *, timescale: bool) -> ServerFeatures
             "TimescaleDB %s cannot compress while samples are copied (2.21 or newer can): they are compressed after two days", version
         )
     return ServerFeatures(timescale=True, direct_compress=bool(direct))
+
+
+async def check_version(connection: Any) -> str:
+    """The version of TimescaleDB. Raises StorageError when it is too old."""
+    version = str(await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        raise StorageError(f"TimescaleDB {version} is too old: {'.'.join(map(str, OLDEST_VERSION))} or newer is needed")
+    return version
