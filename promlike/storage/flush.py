@@ -154,6 +154,10 @@ class Flusher:
         """Is everything stored that came until now? While the flusher pauses."""
         return self._unknown is None and self._wal.applied == self.stored
 
+    def unannounced(self) -> Int32:
+        """Series (int32[S], some twice) that the store was not told of yet. While the flusher pauses."""
+        return np.array(self._ingest.unstored, np.int32)
+
     async def drop_stored_wal(self) -> None:
         """Delete the whole log when the store has everything in it; only when nothing is written any more."""
         stored = self.stored

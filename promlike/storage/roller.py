@@ -152,10 +152,13 @@ class Roller:
         )
 
     def _next_series(self, watermark: Watermark) -> tuple[Int32, bool]:
-        """The series whose turn it is in the part of time that is being rolled up, and whether they are the last."""
+        """The series whose turn it is in the part of time that is being rolled up, and whether they are the last.
+
+        Of new ones with old samples the store learns with the next flush, which marks those samples.
+        """
         low, high = watermark.next_ref, self._head.series
         there = (self._head.first_ms[low:high] <= watermark.next_ms) & (self._head.last_ms[low:high] > watermark.upto_ms)
-        refs = (low + np.flatnonzero(there)).astype(np.int32)
+        refs = np.setdiff1d((low + np.flatnonzero(there)).astype(np.int32), self._flusher.unannounced())
         return refs[: self._series_at_once], len(refs) <= self._series_at_once
 
     def _adapt(self, series: int, samples: int, *, whole: bool) -> None:

@@ -1,8 +1,9 @@
 """Rollup tiers in the storage: made from what is stored, kept right when samples come late or go, read where it pays."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,23 @@ async def test_what_is_old_enough_is_rolled_up(benches: Benches, seed: int) -> N
     await bench.storage.flush()
     await bench.storage.roll_up()
     await assert_rolled_up(bench, {name: samples[name] + later[name] for name in samples}, NOW + 3 * HOUR_MS)
+
+
+async def test_a_new_series_with_old_samples_waits_for_its_flush_and_keeps_no_other_waiting(
+    benches: Benches, any_store: Callable[[Path], Store]
+) -> None:
+    samples = random_samples(1)
+    bench = await benches(make=any_store)
+    bench.clock[0] = NOW + 10 * MINUTE_MS
+    await bench.append(flat(samples))
+    await bench.storage.flush()
+    new = {"new": samples["a"]}
+    await bench.append(flat(new))
+    await bench.storage.roll_up()
+    await assert_rolled_up(bench, samples, NOW)
+    await bench.storage.flush()
+    await bench.storage.roll_up()
+    await assert_rolled_up(bench, samples | new, NOW)
 
 
 async def test_what_was_stored_before_there_were_tiers_is_rolled_up_in_portions(benches: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
