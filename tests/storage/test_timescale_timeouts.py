@@ -16,10 +16,13 @@ import pytest
 from promlike.errors import StorageUnavailable
 from promlike.storage.options import StorageOptions, Timeouts
 from promlike.storage.storage import Storage
+from promlike.storage.store import DAY_MS
 from promlike.storage.timescale import connection as connections
+from promlike.storage.timescale import partitions
 from promlike.storage.timescale.copy import copy_bytes
 from promlike.storage.timescale.store import TimescaleStore
 from tests.servers import free_port
+from tests.storage.conftest import new_database
 from tests.storage.postgres import Postgres
 from tests.storage.store_suite import START_MS, batch, read, records
 
@@ -94,6 +97,29 @@ async def test_a_lock_is_waited_for_for_a_limited_time(store: TimescaleStore, pl
             await read(store, [0])
     await other.close()
     assert await read(store, [0]) == [[(START_MS, 1.0)]]
+
+
+@pytest.mark.parametrize("server", ["timescale_server", "plain_server"])
+async def test_retention_does_not_let_readers_wait_behind_a_long_one(
+    request: pytest.FixtureRequest, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What drops a chunk waits for those who read it, such as pg_dump, and all who come later wait behind it."""
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT", "100ms")
+    url = await new_database(request.getfixturevalue(server))
+    store = TimescaleStore(url, folder=tmp_path)
+    await store.open()
+    await store.write(batch({0: [(START_MS, 1.0)]}, series=records("a")))
+    reader = await asyncpg.connect(url)
+    async with reader.transaction():
+        assert await reader.fetchval("SELECT count(*) FROM promlike.labelled_samples") == 1
+        async with asyncio.timeout(10):
+            with pytest.raises(StorageUnavailable, match="55P03"):
+                await store.delete_before(START_MS + 9 * DAY_MS)
+            assert await read(store, [0]) == [[(START_MS, 1.0)]]
+    await reader.close()
+    await store.delete_before(START_MS + 9 * DAY_MS)
+    assert await read(store, [0]) == [[]]
+    await store.close()
 
 
 async def test_a_server_that_stands_still_is_given_up_and_used_again_afterwards(

@@ -12,6 +12,11 @@ DAY_MS = 86_400_000
 EPOCH = date(1970, 1, 1)
 
 
+LOCK_TIMEOUT = "5s"
+"""How long dropping waits for those who read, perhaps a `pg_dump` of hours: all who come later wait behind it. Retention tries again the next
+hour."""
+
+
 async def make_partitions(connection: Any, table: str, ts_ms: Int64, *, days: int = 1) -> None:
     """Make the partitions of `table`, each of so many days, that rows of these times (int64[N]) belong to.
 
@@ -30,6 +35,7 @@ async def drop_before(connection: Any, table: str, cutoff_ms: int, *, timescale:
     """Drop the chunks of `table`, or its partitions, each of so many days, that end at or before a time."""
     if cutoff_ms <= FIRST_MS + DAY_MS * days:
         return  # what is kept for ever
+    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     if timescale:
         await connection.execute(f"SELECT drop_chunks('{table}', older_than => $1::timestamptz)", to_time(cutoff_ms))
     else:
