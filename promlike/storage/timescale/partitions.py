@@ -13,8 +13,8 @@ EPOCH = date(1970, 1, 1)
 
 
 LOCK_TIMEOUT = "5s"
-"""How long dropping waits for those who read, perhaps a `pg_dump` of hours: all who come later wait behind it. Retention tries again the next
-hour."""
+"""How long dropping waits for those who read, perhaps a `pg_dump` of hours: all who come later wait behind it. Retention tries again within
+the hour."""
 
 
 async def make_partitions(connection: Any, table: str, ts_ms: Int64, *, days: int = 1) -> None:
