@@ -43,7 +43,7 @@ from promlike.promql.cached.fingerprint import fingerprint
 from promlike.promql.cached.history import StoreHistory
 from promlike.promql.cached.ranges import SETTLED_MS, CachedRanges
 from promlike.promql.cached.shared import SharedRuns
-from promlike.promql.engine import Engine
+from promlike.promql.engine import SUBQUERY_STEP_MS, Engine
 from promlike.promql.options import EngineOptions
 from promlike.promql.parser import parse
 from promlike.remote_read.service import RemoteRead, RemoteReadOptions
@@ -356,9 +356,9 @@ class Server:
             await runner.cleanup()
 
     def _apply(self, config: Config) -> None:
-        """What of the configuration storage acts on."""
-        options = self._options
-        self._storage.set_keep_options(keep_options(config, default_ms=options.retention_ms, max_bytes=options.retention_bytes))
+        """What of the configuration storage and queries act on."""
+        self._engine.subquery_step_ms = config.global_.evaluation_interval_ms or SUBQUERY_STEP_MS
+        self._storage.set_keep_options(keep_options(config, default_ms=self._options.retention_ms, max_bytes=self._options.retention_bytes))
         self._storage.max_exemplars = (config.storage.exemplars or ExemplarsConfig()).max_exemplars
 
     async def reload(self) -> None:

@@ -29,7 +29,11 @@ class GlobalConfig:
         PROTOCOL_LIST, "Exposition formats to ask for, the best first.", default=DEFAULT_PROTOCOLS, shown=True
     )
     evaluation_interval_ms: int = setting(
-        DURATION, "How often rules are evaluated.", name="evaluation_interval", default=60_000, shown=True
+        DURATION,
+        "How often rules are evaluated, and the step of subqueries that state none.",
+        name="evaluation_interval",
+        default=60_000,
+        shown=True,
     )
     rule_query_offset_ms: int = setting(DURATION, "How far in the past rules are evaluated.", name="rule_query_offset", default=0)
     query_log_file: str = setting(PATH, "File that queries are written to, one JSON object a line.", default="")

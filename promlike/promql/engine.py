@@ -44,6 +44,9 @@ _TYPED = frozenset(NAME_LABELS) - {METRIC_NAME}
 
 T = TypeVar("T")
 
+SUBQUERY_STEP_MS = 60_000
+"""Of subqueries that state none, unless the engine is told otherwise."""
+
 LIGHT_CELLS = 500_000
 """With at most so many series times steps, a query whose samples are had on the spot is light: a few milliseconds on one core."""
 LIGHT_THREADS = 2
@@ -84,6 +87,8 @@ class Engine:
         self._threads = os.cpu_count() or 1
         self._chunk_pool = worker_pool(self._threads, "promql-chunk") if self._threads > 1 else None
         self._light_pool = ThreadPoolExecutor(LIGHT_THREADS, "promql-light")
+        self.subquery_step_ms = SUBQUERY_STEP_MS
+        """Of subqueries that state none. It may be set at any time, and is that of the queries that begin after."""
         self.memory = MemoryPool(options.max_total_bytes)
         """What all queries hold together."""
         self._heavy = Admission(max_concurrency=options.max_concurrency, max_queued=options.max_queued, pool=self.memory)
@@ -142,22 +147,24 @@ class Engine:
         lookback_ms: int | None = None,
         with_stats: bool = False,
         resolution_ms: int | None = None,
+        subquery_step_ms: int = 0,
         trace: Trace = OFF,
     ) -> QueryResult:
         """Evaluate at every time of the grid; as `instant`, and BadRequest when the expression is a string or a range vector.
 
-        `end_ms` is the end that was asked for, which need not be a step: `@ end()`, `end()` and `range()` speak of it.
+        `end_ms` is the end that was asked for, which need not be a step: `@ end()`, `end()` and `range()` speak of it. `subquery_step_ms`:
+        another step for subqueries that state none.
         """
         window = QueryWindow(start_ms=grid.start_ms, end_ms=grid.end_ms if end_ms is None else end_ms, step_ms=grid.step_ms)
-        timing = self._timing(window, lookback_ms, resolution_ms)
+        timing = self._timing(window, lookback_ms, resolution_ms, subquery_step_ms)
         prepared = await self._prepare(query, grid, timing, deadline, with_stats, trace, is_range=True)
         return await self._run(source, prepared)
 
-    def _timing(self, window: QueryWindow, lookback_ms: int | None, resolution_ms: int | None) -> Timing:
+    def _timing(self, window: QueryWindow, lookback_ms: int | None, resolution_ms: int | None, subquery_step_ms: int = 0) -> Timing:
         return Timing(
             window=window,
             lookback_ms=self._options.lookback_ms if lookback_ms is None else lookback_ms,
-            subquery_step_ms=self._options.default_subquery_step_ms,
+            subquery_step_ms=subquery_step_ms or self.subquery_step_ms,
             resolution_ms=resolution_ms,
         )
 

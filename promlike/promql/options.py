@@ -40,7 +40,6 @@ class EngineOptions:
     max_total_bytes: int = 8 << 30
     max_concurrency: int = 20
     max_queued: int = 1000
-    default_subquery_step_ms: int = 60_000
     features: Features = field(default_factory=Features)
 
 

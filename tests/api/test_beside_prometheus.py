@@ -12,7 +12,7 @@ from tests.differential.pair import Pair
 from tests.servers import FORM, Response, Server, prometheus, promlike
 
 CONFIG = """
-global: {scrape_interval: 1d}
+global: {scrape_interval: 1d, evaluation_interval: 20s}
 scrape_configs:
   - job_name: kept
     static_configs: [{targets: ["example.org:1"], labels: {team: a}}]
@@ -152,7 +152,17 @@ QUERIES = [
     *("nonexist()", "1 == 2", "up @ x", '{__name__="a",__name__="b"}', 'a{__name__="b"}', 'topk("a",up)', "up[1h:", "up{,}", "ü"),
     *('label_replace(up,"a","","b","(")', 'count_values("",up)', 'time() + "x"', 'foo{ü="a"}', "up[1d1d]", "up[0s]", "NaN", "-Inf"),
     *("{}", '{a=""}', '{a=~".*"}', "1 > 2", 'up{a="b",}', "sum(up) by (a", "histogram_quantile(1,1)", "group_left(up)", "1 > bool 2"),
-    *('foo{a=~"*"}', 'foo{a=~"[z-a]"}', 'foo{a=~"a**"}', 'foo{a=~"a{1001}"}', "memory_bytes", 'words{path="/usr"}', "sum(up)[5m:1m]"),
+    *(
+        'foo{a=~"*"}',
+        'foo{a=~"[z-a]"}',
+        'foo{a=~"a**"}',
+        'foo{a=~"a{1001}"}',
+        "memory_bytes",
+        'words{path="/usr"}',
+        "sum(up)[5m:1m]",
+        "sum(up)[3m:]",
+    ),
+    *("count_over_time(up[3m:])", "sum_over_time(time()[2m:] offset 1m)", "max_over_time(rate(http_requests_total[1m])[5m:])"),
     *("sort(up)", "odd_values", "tiny", "huge * 1e3", "-tiny", "1e-7", "1e21", "123456789012345678", "0.1+0.2", "vector(-0)", "1/3"),
 ]
 

@@ -77,6 +77,10 @@ def test_a_wrong_flag_names_the_nearest_known_one() -> None:
 def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_one_is_invalid(tmp_path: Path) -> None:
     with promlike(tmp_path, config="global:\n  scrape_interval: 30s\n") as server:
 
+        def subquery_steps() -> str:
+            count: str = server.data("query", query="count_over_time(vector(1)[2m:])", time="600.5")["result"][0]["value"][1]
+            return count
+
         def interval() -> str:
             yaml: str = server.get("/api/v1/status/config").json()["data"]["yaml"]
             return next(line.split()[1] for line in yaml.splitlines() if "scrape_interval" in line)
@@ -87,8 +91,10 @@ def test_sighup_reloads_and_keeps_the_old_configuration_when_the_new_one_is_inva
             time.sleep(0.5)
 
         assert interval() == "30s"
-        reload("global:\n  scrape_interval: 45s\n")
+        assert subquery_steps() == "2"
+        reload("global:\n  scrape_interval: 45s\n  evaluation_interval: 20s\n")
         assert interval() == "45s"
+        assert subquery_steps() == "6"
         reload("global:\n  scrape_interval: never\n")
         assert interval() == "45s"
         assert server.get("/api/v1/status/runtimeinfo").json()["data"]["reloadConfigSuccess"] is False

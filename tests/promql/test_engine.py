@@ -15,7 +15,7 @@ from promlike.model.frame import LabelFrame, SymbolScope
 from promlike.model.labels import labels
 from promlike.model.trace import OFF, Trace
 from promlike.promql.context import Chunks
-from promlike.promql.engine import Engine
+from promlike.promql.engine import SUBQUERY_STEP_MS, Engine
 from promlike.promql.options import Deadline, EngineOptions, Features
 from promlike.promql.result import Matrix, Scalar, String, Vector
 from promlike.storage.access import Loading, Selection, SelectRequest, SeriesBlock
@@ -71,6 +71,19 @@ async def test_range_queries_refuse_strings_and_range_vectors(pool: ThreadPoolEx
     engine = Engine(EngineOptions(), pool)
     with pytest.raises(BadRequest, match=f'invalid expression type "{kind}" for range query, must be Scalar or instant Vector'):
         await engine.range(source(), query, GRID)
+    engine.close()
+
+
+async def test_subqueries_that_state_no_step_have_the_one_that_the_engine_is_told(pool: ThreadPoolExecutor) -> None:
+    engine = Engine(EngineOptions(), pool)
+    found = []
+    for step_ms in (SUBQUERY_STEP_MS, 5000, 20_000):
+        engine.subquery_step_ms = step_ms
+        for query in ("count_over_time(vector(1)[2m:])", "count_over_time(vector(1)[2m:30s])"):
+            value = (await engine.instant(source(), query, 600_500)).value
+            assert isinstance(value, Vector)
+            found += value.values.tolist()
+    assert found == [2, 4, 24, 4, 6, 4]
     engine.close()
 
 

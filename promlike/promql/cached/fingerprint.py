@@ -17,7 +17,7 @@ _FUNCTIONS = (np.exp, np.log, np.log2, np.log10, np.sqrt, np.sin, np.cos, np.tan
 
 def fingerprint(options: EngineOptions) -> str:
     """Of the program, the machine's arithmetic, and the settings that answers depend on and keys do not tell."""
-    return _digest(f"{FORMAT} {__version__} {options.features} {options.default_subquery_step_ms} {arithmetic()}".encode())
+    return _digest(f"{FORMAT} {__version__} {options.features} {arithmetic()}".encode())
 
 
 @cache

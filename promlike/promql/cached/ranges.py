@@ -33,7 +33,7 @@ from promlike.promql.parser import parse
 from promlike.promql.plan import plan_requests
 from promlike.promql.printer import format_expr
 from promlike.promql.result import SAMPLE_TEXT_BYTES, Matrix, QueryResult
-from promlike.promql.shape import Shape
+from promlike.promql.shape import Shape, has_subquery
 from promlike.promql.steady import is_steady
 from promlike.promql.timing import Timing
 from promlike.storage.access import Fit, Queryable, SelectRequest, TierChoice
@@ -197,7 +197,7 @@ class CachedRanges:
         timing = Timing(
             window=QueryWindow(start_ms=grid.start_ms, end_ms=grid.end_ms, step_ms=grid.step_ms),
             lookback_ms=lookback,
-            subquery_step_ms=self._options.default_subquery_step_ms,
+            subquery_step_ms=self._engine.subquery_step_ms,
             resolution_ms=resolution_ms,
         )
         plan = Planned(
@@ -209,6 +209,7 @@ class CachedRanges:
                 lookback_ms=lookback,
                 resolution_ms=resolution_ms,
                 with_stats=with_stats,
+                subquery_step_ms=timing.subquery_step_ms if has_subquery(expr) else 0,
             ),
             grid=grid,
             reaches=reaches(expr, timing),
@@ -323,6 +324,7 @@ class CachedRanges:
                 lookback_ms=plan.lookback_ms,
                 with_stats=plan.with_stats,
                 resolution_ms=plan.key.resolution_ms,
+                subquery_step_ms=plan.key.subquery_step_ms,
                 trace=step,
             )
 

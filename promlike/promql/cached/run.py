@@ -13,7 +13,8 @@ from promlike.promql.cached.reach import Reach
 class RunKey:
     """What an answer depends on besides the times of its steps: the query as it is printed, and its settings.
 
-    `phase_ms` is what is left of a step's time when it is divided by `step_ms`.
+    `phase_ms` is what is left of a step's time when it is divided by `step_ms`; `subquery_step_ms` is that of subqueries that state none,
+    or 0 where there are no subqueries.
     """
 
     text: str
@@ -22,6 +23,7 @@ class RunKey:
     lookback_ms: int
     resolution_ms: int | None
     with_stats: bool
+    subquery_step_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

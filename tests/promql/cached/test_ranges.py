@@ -160,6 +160,16 @@ async def counting(benches: Benches, **options: int) -> Bench:
     return bench
 
 
+async def test_answers_are_those_of_the_step_that_subqueries_have_now(benches: Benches) -> None:
+    bench, grid = await counting(benches), grid_to(NOW_MS)
+    for step_ms, cached_steps in ((60_000, 0), (60_000, 1), (30_000, 0), (30_000, 1), (60_000, 1)):
+        bench.engine.subquery_step_ms = step_ms
+        result = await bench.same("count_over_time(m[5m:])", grid)
+        assert min(result.stats.cached_steps, 1) == cached_steps
+    bench.engine.subquery_step_ms = 15_000
+    assert (await bench.same("max_over_time(m[5m:1m])", grid)).stats.cached_steps == 0
+
+
 async def test_a_panel_that_moves_on_evaluates_only_what_is_new_or_young(benches: Benches) -> None:
     bench = await counting(benches)
     query = "sum by (n) (avg_over_time(m[5m]))"
