@@ -112,9 +112,9 @@ def _external_url(text: str) -> str:
 
 
 def _schema(name: str) -> str:
-    """A name that PostgreSQL takes as it is: it cuts longer ones, and keeps `pg_` for itself."""
-    if not name or "\0" in name or len(name.encode()) > 63 or name.startswith("pg_"):
-        raise FlagError(f"flag --storage.schema: {name!r} is not 1 to 63 bytes, or begins with pg_")
+    """A name that PostgreSQL takes as it is: it cuts longer ones, keeps `pg_` for itself, and finds somebody else's schema for `$user`."""
+    if not name or "\0" in name or len(name.encode()) > 63 or name.startswith("pg_") or name == "$user":
+        raise FlagError(f"flag --storage.schema: {name!r} is not 1 to 63 bytes, begins with pg_, or is $user")
     return name
 
 

@@ -105,6 +105,14 @@ async def test_a_timescaledb_that_is_too_old_is_refused_before_anything_is_made(
     await store.close()
 
 
+async def test_a_timescaledb_in_a_schema_of_its_own_is_named(database: str, tmp_path: Path) -> None:
+    await run(database, "CREATE SCHEMA apart", "CREATE EXTENSION timescaledb SCHEMA apart")
+    store = TimescaleStore(database, folder=tmp_path)
+    with pytest.raises(StorageError, match="the extension timescaledb is in the schema 'apart'"):
+        await store.open()
+    await store.close()
+
+
 async def test_a_user_who_made_the_role_that_reads_may_act_as_it(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "READER", "someone_who_reads")
     name = database.rpartition("/")[2]

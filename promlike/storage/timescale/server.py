@@ -40,8 +40,12 @@ async def server_features(connection: Any, *, timescale: bool) -> ServerFeatures
 
 
 async def check_version(connection: Any) -> str:
-    """The version of TimescaleDB. Raises StorageError when it is too old."""
-    version = str(await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
+    """The version of TimescaleDB. Raises StorageError when it is too old, or its functions are where no connection of ours looks."""
+    version, schema = await connection.fetchrow(
+        "SELECT extversion, nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'"
+    )
+    if schema not in await connection.fetchval("SELECT current_schemas(true)"):
+        raise StorageError(f"the extension timescaledb is in the schema {schema!r}; promlike finds it in 'public' only")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
         raise StorageError(f"TimescaleDB {version} is too old: {'.'.join(map(str, OLDEST_VERSION))} or newer is needed")
-    return version
+    return str(version)
