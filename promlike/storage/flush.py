@@ -104,11 +104,6 @@ class Flusher:
                 backoff_s = min(max(1.0, backoff_s * 2), MOST_BACKOFF_S)
                 log.warning("flush failed, next attempt in %.0f s, ingestion goes on: %s", backoff_s, error)
 
-    @property
-    def is_settled(self) -> bool:
-        """Is it known what became of the last flush?"""
-        return self._unknown is None
-
     async def flush(self) -> None:
         """Store everything that the head has now. Raises StorageError; nothing is lost then, the next flush tries again."""
         async with self._lock:
@@ -126,8 +121,7 @@ class Flusher:
         self._ingest.pressure.clear()
         started = time.monotonic()
         try:
-            if self._unknown is not None:
-                await self._resolve(self._unknown)
+            await self._settle()
             began_ms = self._now_ms()
             if self._wal.applied == self.stored:
                 self.complete_ms = began_ms
@@ -152,7 +146,7 @@ class Flusher:
 
     def has_stored_all(self) -> bool:
         """Is everything stored that came until now? While the flusher pauses."""
-        return self._unknown is None and self._wal.applied == self.stored
+        return self._wal.applied == self.stored
 
     def unannounced(self) -> Int32:
         """Series (int32[S], some twice) that the store was not told of yet. While the flusher pauses."""
@@ -228,6 +222,11 @@ class Flusher:
             self._succeeded(attempt)
         return chunks.samples + sum(len(refs) for refs, _, _ in attempt.snapshot.late_parts)
 
+    async def _settle(self) -> None:
+        """Learn what became of the last flush, if that is not known."""
+        if self._unknown is not None:
+            await self._resolve(self._unknown)
+
     async def _resolve(self, attempt: _Attempt) -> None:
         """A write failed, which may mean that only its confirmation was lost: the stored position says which."""
         position = await self._store.load_position()
@@ -270,8 +269,9 @@ class Flusher:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """No flush runs inside."""
+        """No flush runs inside, and it is known what became of the last one. Raises StorageError when the store does not say that now."""
         async with self._lock:
+            await self._settle()
             yield
 
     async def collect_before(self, cutoff_ms: int) -> None:

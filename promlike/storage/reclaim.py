@@ -81,7 +81,7 @@ class Reclaimer:
     async def reclaim(self) -> int:
         """Forget the series of the round before, if that may be, and choose those of the next; how many were forgotten."""
         async with self._flusher.paused():
-            if self._deleter.running or not self._flusher.is_settled:
+            if self._deleter.running:
                 return 0
             chosen, count = self._chosen, 0
             if chosen is not None:

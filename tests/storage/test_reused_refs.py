@@ -13,7 +13,7 @@ from promlike.model.exemplars import Exemplars
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage.keep import KeepOptions, KeepRule
 from promlike.storage.options import HOUR_MS
-from promlike.storage.store import FlushBatch, Store
+from promlike.storage.store import FlushBatch, Store, WalPosition
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.conftest import NOW_MS, Bench, Benches, answer
 from tests.storage.test_reclaim import Making, opened
@@ -146,3 +146,46 @@ async def test_a_series_whose_exemplars_wait_for_a_flush_stays(benches: Benches,
     await bench.storage.enforce_retention()
     assert bench.storage._index.alive[bench.ref("old")]
     await bench.storage.flush()
+
+
+async def test_news_of_others_is_entered_when_it_is_known_what_became_of_a_flush(benches: Benches, plain_database: str) -> None:
+    """Else what that flush had seen would take the place of the news, and the next one would look for samples where there are none."""
+    failing: list[str] = []
+
+    class Unconfirmed:
+        def __init__(self, store: Store) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def write(self, batch: FlushBatch) -> None:
+            await self._store.write(batch)
+            self._lose("write")
+
+        async def load_position(self) -> WalPosition | None:
+            self._lose("load_position")
+            return await self._store.load_position()
+
+        def _lose(self, name: str) -> None:
+            if name in failing:
+                failing.remove(name)
+                raise StorageUnavailable("the answer was lost")
+
+    make = on(plain_database)
+    first, second = await opened(benches, make=make), await opened(benches, make=make, wrap=Unconfirmed)
+    await first.append([("other", NOW_MS, 1.0)])
+    await first.storage.flush()
+    await second.storage.follow()
+    await second.append([("own", NOW_MS, 1.0)])
+    failing += ["write", "load_position"]
+    with pytest.raises(StorageUnavailable):
+        await second.storage.flush()
+    await first.append([("other", NOW_MS + 1, 2.0)])
+    await first.storage.flush()
+    await second.storage.follow()
+    second.clock[0] += 2 * HOUR_MS
+    await second.storage.enforce_retention()
+    await second.append([("own", second.clock[0], 3.0)])
+    await second.storage.flush()
+    assert await second.select() == answer({"own": {second.clock[0]: 3.0}})
