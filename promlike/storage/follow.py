@@ -80,6 +80,7 @@ class Follower:
         if news is not None:
             for portion in news.series:
                 await self.adopt(portion)
+            self._index.revive_for_reading(news.refs)
             self._head.widen_stored(news.refs, news.min_time_ms, news.max_time_ms)
             self._tell(news.refs, news.min_time_ms, news.max_time_ms, news.changed_ms)
         self.is_behind = False

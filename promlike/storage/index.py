@@ -180,6 +180,12 @@ class SeriesIndex:
             self._enter(ref, self._labels.key_of(ref))
             self.view.removals += 1
 
+    def revive_for_reading(self, refs: Int32) -> None:
+        """Others stored samples of these series (int32[S], some twice): those that were removed are seen again, but are not `ready`."""
+        removed = np.unique(refs[~self.alive[refs]])
+        if len(removed):
+            self._enter_many(removed, np.empty(0, np.int32))
+
     def _enter(self, ref: int, key: bytes) -> None:
         self.alive[ref] = True
         self.forgotten[ref] = self.stayed_away[ref] = False

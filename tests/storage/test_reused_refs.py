@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from promlike.errors import StorageUnavailable
+from promlike.model.blocks import Int32
 from promlike.model.exemplars import Exemplars
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage.keep import KeepOptions, KeepRule
@@ -189,3 +190,34 @@ async def test_news_of_others_is_entered_when_it_is_known_what_became_of_a_flush
     await second.append([("own", second.clock[0], 3.0)])
     await second.storage.flush()
     assert await second.select() == answer({"own": {second.clock[0]: 3.0}})
+
+
+async def test_a_series_that_another_brings_back_before_the_store_forgot_it_is_seen(benches: Benches, plain_database: str) -> None:
+    class Failing:
+        def __init__(self, store: Store) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def delete_series(self, refs: Int32) -> None:
+            raise StorageUnavailable("the server went away")
+
+    make = on(plain_database)
+    first, second = await opened(benches, make=make), await opened(benches, make=make, wrap=Failing)
+    await first.append([("a", NOW_MS, 1.0)])
+    await first.storage.flush()
+    await second.storage.follow()
+    for bench in (first, second):
+        bench.clock[0] += 2 * HOUR_MS
+    with pytest.raises(StorageUnavailable):
+        await second.storage.enforce_retention()
+    assert await second.storage.label_values("instance", [], start_ms=None, end_ms=None) == ([], False)
+    samples = {"a": {first.clock[0]: 2.0}}
+    await first.append([("a", first.clock[0], 2.0)])
+    await first.storage.flush()
+    await second.storage.follow()
+    assert await second.select() == answer(samples)
+    await second.append([("a", first.clock[0] + 1, 3.0)])
+    await second.reopen()
+    assert await second.select() == answer({"a": samples["a"] | {first.clock[0] + 1: 3.0}})
