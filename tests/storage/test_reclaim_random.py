@@ -31,6 +31,7 @@ from tests.storage.test_reclaim import Making, opened
 MINUTE_MS = 60_000
 KINDS_MS = {"short": HOUR_MS, "long": 6 * HOUR_MS}
 """How long series are kept, by how their names begin."""
+STEPS_MS = (1000, 7 * MINUTE_MS, 20 * MINUTE_MS, 3 * HOUR_MS)
 SHARE = 1000
 SEEDS = range(*map(int, os.environ.get("PROMLIKE_RANDOM_SEEDS", "0-1").split("-")))
 """`PROMLIKE_RANDOM_SEEDS=0-40 PROMLIKE_RANDOM_STEPS=300` takes a long time, and finds more."""
@@ -198,6 +199,28 @@ class Machine:
                 owners = set((rows.mins[seen] // SHARE).tolist()) | set((rows.maxs[seen] // SHARE).tolist())
                 assert owners <= {owner(instance(series))}, series
 
+    @property
+    def actions(self) -> dict[Callable[[], Awaitable[None]], int]:
+        """What may happen, and how often."""
+        return {
+            self.append: 10,
+            self.flush: 6,
+            self.retain: 6,
+            self.exemplars: 1,
+            self.delete: 2,
+            self.roll_up: 2,
+            self.drop_blocks: 1,
+            self.look: 2,
+        }
+
+    async def act(self) -> None:
+        """Do something, or several things at once."""
+        actions = self.actions
+        together = self.dice.choices(list(actions), list(actions.values()), k=self.dice.choice([1, 1, 3, 6]))
+        # Two that change the same samples at once may come in either order; of retention and rolling up, there is one at a time.
+        changing = [action for action in together if action in (self.append, self.delete)][1:]
+        await asyncio.gather(*(action() for action in dict.fromkeys(together) if action not in changing))
+
     async def restart(self) -> None:
         self.forgotten += self.bench.storage.counters.series_forgotten
         for store in self.stores:
@@ -242,24 +265,10 @@ async def run(benches: Benches, making: Making, seed: int, steps: int) -> Machin
 
     bench = await opened(benches, make=making, wrap=wrap, head_window_ms=1, wal_segment_bytes=4096)
     machine = Machine(bench, dice, stores)
-    actions: dict[Callable[[], Awaitable[None]], int] = {
-        machine.append: 10,
-        machine.flush: 6,
-        machine.retain: 6,
-        machine.exemplars: 1,
-        machine.delete: 2,
-        machine.roll_up: 2,
-        machine.drop_blocks: 1,
-        machine.look: 2,
-    }
     for step in range(steps):
         stores[0].odds = dice.choice([0.0, 0.0, 0.1, 0.4])
-        bench.clock[0] += dice.choice([1000, 7 * MINUTE_MS, 20 * MINUTE_MS, 3 * HOUR_MS])
-        together = dice.choices(list(actions), list(actions.values()), k=dice.choice([1, 1, 3, 6]))
-        # Two that change the same samples at once may come in either order; of retention and rolling up, there is one at a time.
-        changing = [action for action in together if action in (machine.append, machine.delete)][1:]
-        together = [action for action in dict.fromkeys(together) if action not in changing]
-        await asyncio.gather(*(action() for action in together))
+        bench.clock[0] += dice.choice(STEPS_MS)
+        await machine.act()
         if dice.random() < 0.06:
             await machine.restart()
         if step % 2:
