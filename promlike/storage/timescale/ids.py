@@ -38,6 +38,8 @@ class SeriesIds:
 
     def forget(self, refs: Int32) -> None:
         """These refs (int32[S]) have no id any more."""
+        if not len(refs):
+            return  # else every flush would have all ids sorted again
         with self._lock:
             self._ids[refs[refs < len(self._ids)]] = NO_ID
             self._inverse = None
