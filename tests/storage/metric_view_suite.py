@@ -176,6 +176,17 @@ class MetricViewSuite:
             assert {key: found[key] for key in keys if "\0" not in key} == {k: f"{k} of {metric}" for k in keys if "\0" not in k}
             assert found["nul\ufffdlabel"].endswith(f"label of {metric}")
 
+    async def test_metrics_may_be_named_like_our_tables_and_views(self, database: SqlDatabase) -> None:
+        names = ["series", "sample", "samples", "sample_value", "labelled_samples", "metric", "metric_view", "main", "promlike", "up"]
+        store = await database.open()
+        await store.write(
+            batch(
+                {ref: [(START_MS, float(ref))] for ref in range(len(names))}, series=[record(ref, name) for ref, name in enumerate(names)]
+            )
+        )
+        await refresh(store)
+        assert [await database.rows(f'"{name}"', "value") for name in names] == [[(float(ref),)] for ref in range(len(names))]
+
     async def test_labels_named_like_columns_of_ours_are_shown_under_another_name(self, database: SqlDatabase) -> None:
         store = await database.open()
         shown = {"time": "t", "value": "v", "series_id": "s", "labels": "l", "label_value": "lv", "metric": "m"}

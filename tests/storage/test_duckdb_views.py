@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from promlike.errors import StorageError
 from promlike.storage.duckdb import views
 from promlike.storage.duckdb.store import DuckDBStore
 from promlike.storage.store import Store
@@ -66,6 +67,29 @@ async def test_more_metrics_than_views_are_kept_are_left_to_the_view_of_all(
     assert [entry.message for entry in caplog.records if entry.levelname == "WARNING"] == [
         "2 metrics get no view, there are 3 already; the view `sample` has their samples"
     ]
+
+
+async def test_views_of_before_are_made_again_so_that_a_metric_named_like_a_table_is_in_nobodys_way(
+    database: SqlDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await database.open()
+    text = views.view_text
+    monkeypatch.setattr(views, "view_text", lambda view: text(view).replace("main.", ""))
+    await store.write(batch({0: [(START_MS, 1.0)]}, series=[record(0, "up")]))
+    await refresh(store)
+    await store.write(batch({1: [(START_MS, 2.0)]}, series=[record(1, "series")], position=(1, 16)))
+    await refresh(store)
+    with pytest.raises(StorageError, match="infinite recursion"):
+        await database.rows("up", "value")
+    monkeypatch.undo()
+    await store.close()
+    connection = duckdb.connect(tmp_path / "promlike.duckdb")
+    connection.execute("UPDATE state SET value = '8' WHERE key = 'schema_version'")
+    connection.close()
+    store = await database.open()
+    await refresh(store)
+    assert await database.rows("up", "value") == [(1.0,)]
+    assert await database.rows("series", "value") == [(2.0,)]
 
 
 async def test_a_filter_on_labels_and_time_reads_the_parts_of_the_file_that_have_them_alone(database: SqlDatabase) -> None:

@@ -32,6 +32,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=6, name="what flushes changed", statements=FLUSHES),
     Migration(version=7, name="packed rollup tiers", statements=packed.STATEMENTS, convert=packed.pack_old_rows),
     Migration(version=8, name="nothing of series that are gone", statements=STRAYS),
+    Migration(version=9, name="views that name the schema of tables", statements=views.MAKE_AGAIN),
 )
 """In order, from 1, without gaps. New steps go to the end."""
 

@@ -40,6 +40,10 @@ whatever the condition on their labels, and then skips row groups by series.
 """
 
 
+MAKE_AGAIN = ("INSERT INTO metric_view_change SELECT metric, labels FROM metric_view",)
+"""Version 9: views did not name the schema of our tables, so a metric `series` had its view read by all others, which failed."""
+
+
 def load_books(connection: duckdb.DuckDBPyConnection) -> dict[str, LabelNames]:
     """Each metric that has a view, with the labels it shows."""
     return {metric: frozenset(labels) for metric, labels in connection.execute("SELECT metric, labels FROM metric_view").fetchall()}
@@ -123,12 +127,12 @@ def refresh_views(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def view_text(view: MetricView) -> str:
-    """The statement that makes a view."""
+    """The statement that makes a view. It names the schema of our tables: a view looks in its own one first, where all metrics are."""
     shown = [f"labels->>{_literal(_pointer(label))} AS {_quoted(column)}" for label, column in zip(view.labels, view.columns, strict=True)]
     return (
         f"CREATE OR REPLACE VIEW metric.{_quoted(view.name)} AS"
-        f" SELECT {', '.join([*COLUMNS, *shown])} FROM sample_value"
-        f" JOIN (SELECT id AS series_id, labels FROM series WHERE metric = {_literal(view.metric)}) USING (series_id)"
+        f" SELECT {', '.join([*COLUMNS, *shown])} FROM main.sample_value"
+        f" JOIN (SELECT id AS series_id, labels FROM main.series WHERE metric = {_literal(view.metric)}) USING (series_id)"
     )
 
 
