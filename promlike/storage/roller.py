@@ -131,8 +131,8 @@ class Roller:
         if watermark is None or watermark.upto_ms >= limit:
             return False
         if watermark.next_ms == watermark.upto_ms:
-            next_ms = max(watermark.upto_ms + self._span_ms, ceil_ms(watermark.upto_ms + 1, STRETCH_MS))
-            watermark = Watermark(upto_ms=watermark.upto_ms, next_ms=min(limit, next_ms), next_ref=0)
+            next_ms = min(limit, ceil_ms(watermark.upto_ms + self._span_ms, STRETCH_MS))
+            watermark = Watermark(upto_ms=watermark.upto_ms, next_ms=next_ms, next_ref=0)
         foreign = await self._look_around()
         refs, last = self._next_series(watermark)
         times = np.full(len(refs), watermark.upto_ms, np.int64), np.full(len(refs), watermark.next_ms, np.int64)
@@ -158,7 +158,9 @@ class Roller:
         """
         low, high = watermark.next_ref, self._head.series
         there = (self._head.first_ms[low:high] <= watermark.next_ms) & (self._head.last_ms[low:high] > watermark.upto_ms)
-        refs = np.setdiff1d((low + np.flatnonzero(there)).astype(np.int32), self._flusher.unannounced())
+        waiting = self._flusher.unannounced()
+        there[waiting[(waiting >= low) & (waiting < high)] - low] = False
+        refs = (low + np.flatnonzero(there)).astype(np.int32)
         return refs[: self._series_at_once], len(refs) <= self._series_at_once
 
     def _adapt(self, series: int, samples: int, *, whole: bool) -> None:
