@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 import pytest
@@ -11,7 +12,7 @@ from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
 from promlike.storage.access import Metadata
 from promlike.storage.store import SeriesRecord
-from promlike.storage.timescale import delete, series
+from promlike.storage.timescale import delete, series, writers
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, deletion, loaded, read, records, stores_of
 
@@ -139,3 +140,24 @@ async def test_ids_are_those_of_the_last_flush_that_was_committed(
         connection = await asyncpg.connect(plain_database)
         assert await connection.fetchval("SELECT count(*) FROM promlike.samples") == 1
         await connection.close()
+
+
+@pytest.mark.parametrize(("setting", "used"), [("off", "local"), ("remote_write", "remote_write")])
+async def test_a_flush_is_on_disk_when_it_is_committed(
+    plain_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, used: str
+) -> None:
+    connection = await asyncpg.connect(plain_database)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = {setting}")
+    await connection.close()
+    seen = []
+    write_position = writers.write_position
+
+    async def look(connection: Any, *given: Any) -> None:
+        seen.append(await connection.fetchval("SHOW synchronous_commit"))
+        await write_position(connection, *given)
+
+    monkeypatch.setattr(writers, "write_position", look)
+    async with stores_of(lambda: TimescaleStore(plain_database, folder=tmp_path)) as opening:
+        await (await opening()).write(batch({0: [(START_MS, 1.0)]}, series=records("a")))
+    assert seen == [used]

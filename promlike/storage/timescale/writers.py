@@ -26,6 +26,8 @@ FORGET_ABSENT = (
     f"WITH gone AS (DELETE FROM writers WHERE last_seen_at < least($1, now() - INTERVAL '{AWAY}') RETURNING number)"
     " SELECT count(*) FROM gone"
 )
+DURABLE = "SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'"
+"""Whatever the server's configuration says: what is committed leaves the WAL, so it must be on disk."""
 DROP_UNUSED = "DELETE FROM series WHERE NOT EXISTS (SELECT FROM writer_series WHERE series_id = id)"
 
 
@@ -46,6 +48,7 @@ async def begin_flush(connection: Any, statement_s: float) -> int:
     """Wait for the flushes of other writers to end; the number of this one. They are numbered in the order in which they are committed."""
     # Another writer's flush may take as long as a statement, not only as long as a lock is waited for otherwise.
     await connection.execute(f"SET LOCAL lock_timeout = {int(statement_s * 1000)}")
+    await connection.execute(DURABLE)
     return int(await connection.fetchval("UPDATE database_state SET last_flush = last_flush + 1 RETURNING last_flush"))
 
 
