@@ -154,11 +154,13 @@ class Roller:
     def _next_series(self, watermark: Watermark) -> tuple[Int32, bool]:
         """The series whose turn it is in the part of time that is being rolled up, and whether they are the last.
 
-        Of new ones with old samples the store learns with the next flush, which marks those samples.
+        Of new ones with old samples the store learns with the next flush, which marks those samples. Others may have stored some of such a
+        series already, which nobody else would roll up.
         """
         low, high = watermark.next_ref, self._head.series
         there = (self._head.first_ms[low:high] <= watermark.next_ms) & (self._head.last_ms[low:high] > watermark.upto_ms)
         waiting = self._flusher.unannounced()
+        waiting = waiting[self._head.stored_from_ms[waiting] == MAX_TIME]
         there[waiting[(waiting >= low) & (waiting < high)] - low] = False
         refs = (low + np.flatnonzero(there)).astype(np.int32)
         return refs[: self._series_at_once], len(refs) <= self._series_at_once
