@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
+import numpy as np
 import pytest
 
 from promlike.storage.timescale import write
@@ -72,17 +73,26 @@ async def uncompressed(database: str) -> int:
     return sum(counts)
 
 
+@pytest.mark.parametrize(("at_once", "series_at_once"), [(7, 100), (1000, 3)])
 async def test_many_late_samples_go_by_portions(
-    database: str, tmp_path: Path, samples: dict[int, list[tuple[int, float]]], monkeypatch: pytest.MonkeyPatch
+    database: str,
+    tmp_path: Path,
+    samples: dict[int, list[tuple[int, float]]],
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+    series_at_once: int,
 ) -> None:
     """Each a statement of its own, so that none of them takes longer than it may."""
-    monkeypatch.setattr(write, "LATE_AT_ONCE", 7)
+    monkeypatch.setattr(write, "LATE_AT_ONCE", at_once)
+    monkeypatch.setattr(write, "LATE_SERIES_AT_ONCE", series_at_once)
     monkeypatch.setattr(write, "REPLACED_AT_ONCE", 1)
     store = TimescaleStore(database, folder=tmp_path)
     await store.open()
     day_ms = 86_400_000
     rows = {ref: row + [(ts + day_ms, value) for ts, value in row] for ref, row in samples.items()}
     await store.write(batch(rows, series=records(*map(str, range(10)))))
+    sizes = [len(part) for part in write.late_portions(np.repeat(np.arange(10), 5), np.tile(np.arange(5), 10))]
+    assert sizes == ([7] * 7 + [1] if at_once == 7 else [15, 15, 15, 5])
     late = {ref: [(ts + ref % 3, value + ref % 2) for ts, value in row[::2]] for ref, row in rows.items()}
     await store.write(batch(late=late, position=(1, 16)))
     expected = [sorted((dict(row) | dict(late[ref])).items()) for ref, row in rows.items()]

@@ -39,7 +39,9 @@ GROUP BY series_id ORDER BY series_id
 
 LATE_AT_ONCE = 250_000
 """Late samples that one statement puts in their places, so that none of them gets near the timeout of a statement."""
-REPLACED_AT_ONCE = 500
+LATE_SERIES_AT_ONCE = 2000
+"""Series whose samples of a day one statement looks through for those at the same times."""
+REPLACED_AT_ONCE = 200
 """Series of which one statement drops samples of a day: it may have to decompress all of those."""
 
 MET = f"""
@@ -150,13 +152,17 @@ async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, 
 
 def late_portions(ids: Int32, ts_ms: Int64) -> Iterator[Int64]:
     """Rows (of int32[N] and int64[N]) that are written together, as positions int64[K] by id and time: those of one day, which are in one
-    chunk, and so few at a time that no statement takes long.
+    chunk, and of so few series, and so few, that no statement takes long.
     """
     order = np.lexsort((ts_ms, ids, ts_ms // DAY_MS))
     days = (ts_ms // DAY_MS)[order]
     for day in np.split(order, np.flatnonzero(np.diff(days)) + 1):
-        for low in range(0, len(day), LATE_AT_ONCE):
-            yield day[low : low + LATE_AT_ONCE]
+        series = np.cumsum(np.diff(ids[day], prepend=ids[day[0]]) != 0)
+        low = 0
+        while low < len(day):
+            high = min(low + LATE_AT_ONCE, int(np.searchsorted(series, series[low] + LATE_SERIES_AT_ONCE)))
+            yield day[low:high]
+            low = high
 
 
 async def _write_late(connection: Any, features: ServerFeatures, ids: Int32, ts_ms: Int64, values: Float64) -> list[StoredChange]:
