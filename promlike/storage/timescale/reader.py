@@ -16,8 +16,8 @@ MAY_CREATE_ROLES = "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname
 ROLE_EXISTS = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)"
 
 
-async def prepare_view_schema(connection: Any, schema: str) -> bool:
-    """Make the schema of the views; False, said once, when this user may not."""
+async def prepare_view_schema(connection: Any, schema: str, *, tell: bool) -> bool:
+    """Make the schema of the views; False when this user may not, which the log says if it is to `tell`."""
     quoted = quote_name(view_schema(schema))
     if not await connection.fetchval("SELECT to_regnamespace($1) IS NULL", quoted):
         return True
@@ -25,8 +25,11 @@ async def prepare_view_schema(connection: Any, schema: str) -> bool:
         async with connection.transaction():
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
     except asyncpg.InsufficientPrivilegeError:
-        user = quote_name(await connection.fetchval("SELECT current_user"))
-        log.warning("metrics get no views: this user may not create the schema. It needs: CREATE SCHEMA %s AUTHORIZATION %s", quoted, user)
+        if tell:
+            user = quote_name(await connection.fetchval("SELECT current_user"))
+            log.warning(
+                "metrics get no views: this user may not create the schema. It needs: CREATE SCHEMA %s AUTHORIZATION %s", quoted, user
+            )
         return False
     return True
 

@@ -80,7 +80,7 @@ class TimescaleStore:
         self._stored: WalPosition | None = None
         """Up to where the database was known to have everything."""
         self._books = LabelBooks(shared=True)
-        self._views_prepared = False
+        self._views_prepared = self._told_of_views = False
         self._name = ""
         self._seen = load.Seen()
         self._writer = 0
@@ -287,7 +287,8 @@ class TimescaleStore:
         schema = self._database.schema
         async with self._database.transaction("make views") as connection:
             if not self._views_prepared:
-                if not await prepare_view_schema(connection, schema):
+                if not await prepare_view_schema(connection, schema, tell=not self._told_of_views):
+                    self._told_of_views = True
                     return 0
                 await prepare_reader(connection, schema)
                 await views.note_differences(connection, schema)
