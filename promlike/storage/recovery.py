@@ -25,7 +25,7 @@ from promlike.storage.wal_records import (
     decode_samples,
     decode_series,
 )
-from promlike.storage.wal_replay import ReplayReport, end_of_log, gap_behind, replay, segment_path, segments_of
+from promlike.storage.wal_replay import ReplayReport, end_of_log, gap_behind, replay, segment_path, segments_of, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,16 @@ WHAT_TO_DO = (
 def check_log(folder: Path, stored: WalPosition | None, oldest_ms: int) -> None:
     """Raise StorageError when the log does not go on where what is stored ends: its refs may mean other series, and samples are missing.
 
-    A log of which a store knows nothing that was last written before the oldest time that is kept has nothing to keep: so finds a daemon
-    its log that was away for so long that the others have forgotten it.
+    A log of which a store knows nothing that was last written before the oldest time that is kept has nothing to keep, and is set aside: so
+    finds a daemon its log that was away for so long that the others have forgotten it.
     """
     gap = gap_behind(folder, stored)
     if gap is None:
         return
-    if stored is None and segment_path(folder, segments_of(folder)[-1]).stat().st_mtime_ns // 10**6 < oldest_ms:
-        log.warning("the store knows nothing of the log in %s, which is older than what is kept", folder)
+    segments = segments_of(folder)
+    if stored is None and segment_path(folder, segments[-1]).stat().st_mtime_ns // 10**6 < oldest_ms:
+        log.warning("the store knows nothing of the log in %s, which is older than what is kept and set aside as *.expired", folder)
+        set_aside(folder, segments, "expired")
         return
     has = "nothing of this log" if stored is None else f"everything up to {_place(stored)}"
     raise StorageError(

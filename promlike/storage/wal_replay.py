@@ -146,7 +146,7 @@ def replay(folder: Path, start: WalPosition | None, report: ReplayReport) -> Ite
             message = f"WAL {path} is corrupt at offset {offset}: {damage}"
             log.error("%s; everything before is kept, the rest is set aside", message)
             report.corruptions.append(message)
-            _set_aside(folder, path, offset, segments[i + 1 :])
+            _set_rest_aside(folder, path, offset, segments[i + 1 :])
             return
 
 
@@ -183,11 +183,16 @@ def _cut(path: Path, offset: int) -> None:
         os.fsync(file.fileno())
 
 
-def _set_aside(folder: Path, path: Path, offset: int, later: list[int]) -> None:
+def set_aside(folder: Path, segments: list[int], why: str) -> None:
+    """Rename segments, so that they belong to the log no more."""
+    for segment in reversed(segments):
+        path = segment_path(folder, segment)
+        path.rename(_free_name(path.with_name(f"{path.name}.{why}")))
+
+
+def _set_rest_aside(folder: Path, path: Path, offset: int, later: list[int]) -> None:
     # The later ones first: if the process ends in between, the next start finds the damage again and the rest to do.
-    for segment in reversed(later):
-        other = segment_path(folder, segment)
-        other.rename(_free_name(other.with_name(f"{other.name}.corrupt")))
+    set_aside(folder, later, "corrupt")
     aside = _free_name(path.with_name(f"{path.name}.{offset}.corrupt"))
     with path.open("rb") as file, aside.open("wb") as copy:
         file.seek(offset)
