@@ -63,7 +63,15 @@ async def test_the_url_may_name_the_application(database: str, tmp_path: Path) -
     await store.close()
 
 
-@pytest.mark.parametrize("url", ["postgresql://me:hi/dden@127.0.0.1:1/x", "postgresql://me:hidden@127.0.0.1/x?sslmode=odd"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hi/dden@127.0.0.1:1/x",
+        "postgresql://me:hi[dden@127.0.0.1:1/x",
+        "postgresql://me:hi[dden]@127.0.0.1:1/x",
+        "postgresql://me:hidden@127.0.0.1/x?sslmode=odd",
+    ],
+)
 async def test_what_is_wrong_in_a_url_is_said_at_once_without_the_password(url: str, tmp_path: Path) -> None:
     store = TimescaleStore(url, folder=tmp_path)
     with pytest.raises(StorageError, match=r"--storage\.url cannot be used: (a port is no number|.*sslmode)") as error:

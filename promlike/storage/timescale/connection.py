@@ -5,10 +5,11 @@ Every connection has the store's schema first in its `search_path`: statements n
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import unquote_plus
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg ships annotations but no py.typed marker
 
@@ -29,6 +30,7 @@ GRACE_S = 5.0
 """So much longer than the server may take for a statement we wait for its answer: a server that hangs does not end its statements."""
 
 
+APPLICATION_NAME = re.compile(r"[?&]application_name=([^&#]+)")
 CHECK_CLIENT_MS = 5000
 """How often a server that is busy looks whether the client of a statement is still there."""
 
@@ -113,7 +115,8 @@ class Database:
         except ValueError:
             # The text of this error has a part of the URL, which may be one of the password.
             raise StorageError(
-                "--storage.url cannot be used: a port is no number; '/', '@' and ':' in a password are %2F, %40, %3A"
+                "--storage.url cannot be used: a port is no number, or a host in brackets no address;"
+                " '/', '@', ':', '[' and ']' in a password are %2F, %40, %3A, %5B, %5D"
             ) from None
 
     @asynccontextmanager
@@ -142,8 +145,9 @@ class Database:
     def settings(self) -> dict[str, str]:
         """Settings of a session, which survive the pool's reset. The last ones let the server notice when this process is gone."""
         quoted = quote_name(self.schema)
+        named = APPLICATION_NAME.search(self._url)  # not urlsplit, which some wrong URLs make fail before anything can be said of them
         return {
-            "application_name": parse_qs(urlsplit(self._url).query).get("application_name", ["promlike"])[-1],
+            "application_name": unquote_plus(named[1]) if named else "promlike",
             "search_path": f"{quoted}, public",
             # What our statements, and answers to SQL, rely on; a role or a database may be set otherwise.
             "timezone": "UTC",
