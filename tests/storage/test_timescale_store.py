@@ -11,7 +11,7 @@ import pytest
 from promlike.errors import StorageUnavailable
 from promlike.model.labels import labels
 from promlike.storage.access import Metadata
-from promlike.storage.store import SeriesRecord
+from promlike.storage.store import DAY_MS, SeriesRecord
 from promlike.storage.timescale import delete, series, writers
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.store_suite import START_MS, Stores, StoreSuite, batch, deletion, loaded, read, records, stores_of
@@ -161,3 +161,24 @@ async def test_a_flush_is_on_disk_when_it_is_committed(
     async with stores_of(lambda: TimescaleStore(plain_database, folder=tmp_path)) as opening:
         await (await opening()).write(batch({0: [(START_MS, 1.0)]}, series=records("a")))
     assert seen == [used]
+
+
+async def test_late_samples_of_many_days_need_no_more_locks(plain_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each table that a transaction has dropped stays locked until it ends, and the server has room for some thousand locks."""
+    held = []
+    write_position = writers.write_position
+
+    async def look(connection: Any, *given: Any) -> None:
+        locks = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock'"
+        held.append(await connection.fetchval(locks))
+        await write_position(connection, *given)
+
+    monkeypatch.setattr(writers, "write_position", look)
+    rows = [(START_MS + day * DAY_MS, 1.0) for day in range(6)]
+    async with stores_of(lambda: TimescaleStore(plain_database, folder=tmp_path)) as opening:
+        store = await opening()
+        await store.write(batch({0: rows}, series=records("a")))
+        await store.write(batch(late={0: [(ts, 2.0) for ts, _ in rows[:1]]}, position=(1, 16)))
+        await store.write(batch(late={0: [(ts, 3.0) for ts, _ in rows]}, position=(1, 24)))
+        assert await read(store, [0]) == [[(ts, 3.0) for ts, _ in rows]]
+    assert 0 < held[1] == held[2]

@@ -206,5 +206,10 @@ def _told(error: asyncpg.PostgresError, what: str) -> StorageError:
     return kind_of(error.sqlstate or "")(f"the database failed to {what}: {error.sqlstate} {error}")
 
 
+def rows_of(status: str) -> int:
+    """How many rows a statement was about, by what the server says when it is done."""
+    return int(status.rpartition(" ")[2])
+
+
 async def _prepare(connection: Any) -> None:
     await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)

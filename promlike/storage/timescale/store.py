@@ -367,11 +367,12 @@ class TimescaleStore:
     async def _delete(self, connection: Any, flush: int, deletions: Sequence[Deletion], *, expired: bool = False) -> list[StoredChange]:
         """Carry out deletions; the changes that they are."""
         changes = []
+        at_once = await delete.series_at_once(connection) if deletions else 0
         for each in deletions:
             ids = self._ids.ids_of(each.refs)
             known = ids[ids >= 0]
             if len(known) and not expired:
                 await tiers.forget_deleted(connection, self._writer, known, each.start_ms, each.end_ms)
-            await delete.delete_samples(connection, flush, known, each.start_ms, each.end_ms)
+            await delete.delete_samples(connection, flush, known, each.start_ms, each.end_ms, at_once=at_once)
             changes += await flushes.deletion_of(connection, known, each.start_ms, each.end_ms)
         return changes

@@ -13,6 +13,7 @@ from promlike.errors import StorageError
 from promlike.model.blocks import Float64, Int32, Int64, SampleBlock
 from promlike.model.flushes import StoredChange
 from promlike.storage.store import DAY_MS, SampleChunk
+from promlike.storage.timescale.connection import rows_of
 from promlike.storage.timescale.copy import copy_out
 from promlike.storage.timescale.days import add_samples, count_days, take_samples
 from promlike.storage.timescale.ids import SeriesIds
@@ -44,8 +45,13 @@ LATE_SERIES_AT_ONCE = 2000
 REPLACED_AT_ONCE = 200
 """Series of which one statement drops samples of a day: it may have to decompress all of those."""
 
+MAKE_LATE = (
+    "CREATE TEMP TABLE late (LIKE samples) ON COMMIT DROP;"
+    " CREATE TEMP TABLE met (series_id int, ts timestamptz, differs bool) ON COMMIT DROP"
+)
+"""Once for all portions: what a transaction has dropped stays locked until it ends, and locks are few."""
 MET = f"""
-CREATE TEMP TABLE met ON COMMIT DROP AS
+INSERT INTO met
 SELECT late.series_id, late.ts, bool_or(float8send({value_of("samples")}) <> float8send({value_of("late")})) AS differs
 FROM late JOIN samples ON samples.series_id = late.series_id AND samples.ts = late.ts
 WHERE {{within}} GROUP BY late.series_id, late.ts
@@ -142,7 +148,7 @@ async def write_late(connection: Any, features: ServerFeatures, ids: SeriesIds, 
     else:
         await make_partitions(connection, "samples", ts_ms)
     given = known_ids(ids, refs)
-    await connection.execute("CREATE TEMP TABLE late (LIKE samples) ON COMMIT DROP")
+    await connection.execute(MAKE_LATE)
     changed: list[StoredChange] = []
     for part in late_portions(given, ts_ms):
         changed += await _write_late(connection, features, given[part], ts_ms[part], values[part])
@@ -172,10 +178,10 @@ async def _write_late(connection: Any, features: ServerFeatures, ids: Int32, ts_
     await copy_samples(connection, "late", rows)
     await connection.execute("ANALYZE late")
     met = await connection.execute(MET.format(within=_within(ids[offsets[:-1]], to_time(int(ts_ms.min())), to_time(int(ts_ms.max())))))
-    changed = [] if met == "SELECT 0" else await _drop_met(connection, day)
+    changed = await _drop_met(connection, day) if rows_of(met) else []
     inserted = await connection.execute("INSERT INTO samples SELECT * FROM late")
-    await add_samples(connection, Counter({day: _rows_of(inserted)}))
-    await connection.execute("TRUNCATE late; DROP TABLE met")
+    await add_samples(connection, Counter({day: rows_of(inserted)}))
+    await connection.execute("TRUNCATE late, met")
     return changed
 
 
@@ -189,7 +195,7 @@ async def _drop_met(connection: Any, day: int) -> list[StoredChange]:
             np.array([row["series_id"] for row in part], np.int32), min(row["first"] for row in part), max(row["last"] for row in part)
         )
         deleted = await connection.execute(DROP_OLD.format(within=within))
-        await take_samples(connection, day * DAY_MS, day * DAY_MS, _rows_of(deleted))
+        await take_samples(connection, day * DAY_MS, day * DAY_MS, rows_of(deleted))
     return [
         StoredChange(metric=original(row["metric"]), start_ms=row["first_ms"] - 1, end_ms=row["last_ms"])
         for row in await connection.fetch(OVERWRITTEN)
@@ -199,11 +205,6 @@ async def _drop_met(connection: Any, day: int) -> list[StoredChange]:
 def _within(ids: Int32, first: datetime, last: datetime) -> str:
     """Constants let TimescaleDB leave out chunks and compressed batches; by a join alone it would decompress all of a chunk."""
     return f"{wanted(ids, 'samples.series_id')} AND samples.ts BETWEEN '{first.isoformat()}' AND '{last.isoformat()}'"
-
-
-def _rows_of(status: str) -> int:
-    """How many rows a statement was about."""
-    return int(status.rpartition(" ")[2])
 
 
 def known_ids(ids: SeriesIds, refs: Int32) -> Int32:
