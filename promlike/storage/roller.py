@@ -159,9 +159,9 @@ class Roller:
         """
         low, high = watermark.next_ref, self._head.series
         there = (self._head.first_ms[low:high] <= watermark.next_ms) & (self._head.last_ms[low:high] > watermark.upto_ms)
-        waiting = self._flusher.unannounced()
-        waiting = waiting[self._head.stored_from_ms[waiting] == MAX_TIME]
-        there[waiting[(waiting >= low) & (waiting < high)] - low] = False
+        unstored = low + np.flatnonzero(there & (self._head.stored_from_ms[low:high] == MAX_TIME))
+        if len(unstored):  # mostly none; a million series may be unannounced
+            there[np.intersect1d(unstored, self._flusher.unannounced()) - low] = False
         refs = (low + np.flatnonzero(there)).astype(np.int32)
         return refs[: self._series_at_once], len(refs) <= self._series_at_once
 
