@@ -76,18 +76,13 @@ def _mad(ordered: Float64, nans: int, size: int, deviations: Float64) -> float:
         return _deviation(ordered, size, median, deviations)
     # Infinities: a deviation is NaN (and comes first) where value and median are infinite alike; the order is lost, so sort again.
     count = 0
-    undefined = 0
     for i in range(size):
         deviation = abs(ordered[i] - median)
         if deviation == deviation:
-            place = _position(deviations, count, deviation)
-            for j in range(count, place, -1):
-                deviations[j] = deviations[j - 1]
-            deviations[place] = deviation
+            deviations[count] = deviation
             count += 1
-        else:
-            undefined += 1
-    return _quantile(0.5, deviations, undefined, count)
+    deviations[:count].sort()
+    return _quantile(0.5, deviations, size - count, count)
 
 
 FEW = 16
