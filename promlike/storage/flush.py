@@ -124,7 +124,7 @@ class Flusher:
             await self._settle()
             began_ms = self._now_ms()
             if self._wal.applied == self.stored:
-                self.complete_ms = began_ms
+                self.complete_ms, self.problem = began_ms, ""
                 return
             attempt, samples = await self._store_all()
             self.complete_ms = began_ms

@@ -185,6 +185,8 @@ async def test_news_of_others_is_entered_when_it_is_known_what_became_of_a_flush
     await first.append([("other", NOW_MS + 1, 2.0)])
     await first.storage.flush()
     await second.storage.follow()
+    await second.storage.flush()  # of nothing
+    assert second.storage.gauges.flush_problem == ""
     second.clock[0] += 2 * HOUR_MS
     await second.storage.enforce_retention()
     await second.append([("own", second.clock[0], 3.0)])
