@@ -225,14 +225,8 @@ async def test_exemplars_in_memory_that_are_newer_than_the_samples_are_deleted(b
     assert await bench.select()
 
 
-class Absent:
+class Absent(Delegate):
     """A store that does not answer for exemplars."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._store, name)
 
     async def read_exemplars(self, *_: object) -> Exemplars:
         raise StoreAway("gone fishing")
@@ -248,20 +242,15 @@ async def test_while_the_store_is_away_those_in_memory_are_given(benches: Benche
     assert selection.warnings == ("the answer lacks exemplars that are not in memory any more: gone fishing",)
 
 
-class Failing:
+class Failing(Delegate):
     """A store whose writes fail while it is told so, before or after they were committed."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.fails = ""
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._store, name)
+    fails = ""
 
     async def write(self, batch: FlushBatch) -> None:
         if self.fails == "before":
             raise StorageUnavailable("away")
-        await self._store.write(batch)
+        await super().write(batch)
         if self.fails == "after":
             raise StorageUnavailable("the answer was lost")
 

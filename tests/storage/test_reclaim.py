@@ -20,6 +20,7 @@ from promlike.storage.series_labels import NextGeneration
 from promlike.storage.storage import Storage
 from promlike.storage.store import FlushBatch, Store
 from tests.storage.conftest import NOW_MS, Bench, Benches, answer
+from tests.storage.test_recovery import Delegate
 
 Making = Callable[[Path], Store]
 TIERS = {300_000: HOUR_MS, HOUR_MS: HOUR_MS}
@@ -166,17 +167,11 @@ async def test_nothing_is_forgotten_that_a_replay_of_the_wal_may_meet(benches: B
     """The WAL counts from the last flush on: here all of them fail."""
     failing: list[bool] = []
 
-    class Failing:
-        def __init__(self, store: Store) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
-
+    class Failing(Delegate):
         async def write(self, batch: FlushBatch) -> None:
             if failing:
                 raise StorageUnavailable("no flush")
-            await self._store.write(batch)
+            await self.store.write(batch)
 
     bench = await opened(benches, wrap=Failing)
     await bench.append([("gone", NOW_MS, 1.0)])
@@ -268,17 +263,11 @@ async def test_deleted_series_are_forgotten(benches: Benches, any_store: Making)
 async def test_a_query_that_runs_meanwhile_does_not_mix_two_series_of_one_ref(benches: Benches) -> None:
     gate, reading = asyncio.Event(), asyncio.Event()
 
-    class Slow:
-        def __init__(self, store: Store) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
-
+    class Slow(Delegate):
         async def read(self, refs: Int32, start_ms: int, end_ms: int) -> SampleBlock:
             reading.set()
             await gate.wait()
-            return await self._store.read(refs, start_ms, end_ms)
+            return await self.store.read(refs, start_ms, end_ms)
 
     bench = await opened(benches, wrap=Slow, head_cache_bytes=1, head_window_ms=1)
     await bench.append([("old", NOW_MS - 10_000, 1.0)])
@@ -366,18 +355,12 @@ async def test_few_series_are_not_worth_it(benches: Benches) -> None:
 async def test_series_that_the_store_could_not_forget_go_next_time(benches: Benches) -> None:
     failing = [True]
 
-    class Failing:
-        def __init__(self, store: Store) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
-
+    class Failing(Delegate):
         async def delete_series(self, refs: Int32) -> None:
             if failing:
                 failing.pop()
                 raise StorageUnavailable("not now")
-            await self._store.delete_series(refs)
+            await self.store.delete_series(refs)
 
     bench = await opened(benches, wrap=Failing)
     await bench.append([("gone", NOW_MS, 1.0)])

@@ -4,7 +4,6 @@ Deletions name their series by refs, or ids, which must mean the same series whe
 
 import asyncio
 import shutil
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,11 @@ from promlike.model.exemplars import Exemplars
 from promlike.model.matchers import Matcher, MatchOp
 from promlike.storage.keep import KeepOptions, KeepRule
 from promlike.storage.options import HOUR_MS
-from promlike.storage.store import FlushBatch, Store, WalPosition
+from promlike.storage.store import FlushBatch, WalPosition
 from promlike.storage.timescale.store import TimescaleStore
 from tests.storage.conftest import NOW_MS, Bench, Benches, answer
 from tests.storage.test_reclaim import Making, opened
+from tests.storage.test_recovery import Delegate
 
 
 async def delete(bench: Bench, name: str) -> int:
@@ -41,17 +41,11 @@ async def test_what_is_deleted_again_while_a_flush_forgets_it_is_forgotten_by_th
     gate, writing = asyncio.Event(), asyncio.Event()
     gate.set()
 
-    class Slow:
-        def __init__(self, store: Store) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
-
+    class Slow(Delegate):
         async def write(self, batch: FlushBatch) -> None:
             writing.set()
             await gate.wait()
-            await self._store.write(batch)
+            await self.store.write(batch)
 
     bench = await opened(benches, wrap=Slow, make=any_store)
     await bench.append([("twice", NOW_MS, 1.0), ("stays", NOW_MS, 1.0)])
@@ -153,20 +147,14 @@ async def test_news_of_others_is_entered_when_it_is_known_what_became_of_a_flush
     """Else what that flush had seen would take the place of the news, and the next one would look for samples where there are none."""
     failing: list[str] = []
 
-    class Unconfirmed:
-        def __init__(self, store: Store) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
-
+    class Unconfirmed(Delegate):
         async def write(self, batch: FlushBatch) -> None:
-            await self._store.write(batch)
+            await self.store.write(batch)
             self._lose("write")
 
         async def load_position(self) -> WalPosition | None:
             self._lose("load_position")
-            return await self._store.load_position()
+            return await self.store.load_position()
 
         def _lose(self, name: str) -> None:
             if name in failing:
@@ -195,13 +183,7 @@ async def test_news_of_others_is_entered_when_it_is_known_what_became_of_a_flush
 
 
 async def test_a_series_that_another_brings_back_before_the_store_forgot_it_is_seen(benches: Benches, plain_database: str) -> None:
-    class Failing:
-        def __init__(self, store: Store) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
-
+    class Failing(Delegate):
         async def delete_series(self, refs: Int32) -> None:
             raise StorageUnavailable("the server went away")
 
