@@ -84,6 +84,15 @@ def counters(end_ms: int, first: int, last: int) -> WriteRequest:
     return request
 
 
+def newest() -> WriteRequest:
+    """A sample of now: by it a start knows at once, and not a minute after its first flush, that nothing older waits."""
+    request = WriteRequest()
+    series = request.timeseries.add()
+    series.labels.add(name=b"__name__", value=b"newest")
+    series.samples.add(timestamp=int(time.time() * 1000), value=1.0)
+    return request
+
+
 def late(end_ms: int, moments: random.Random) -> WriteRequest:
     """A sample each of some series, anywhere, which changes the sum of an hour."""
     request = WriteRequest()
@@ -110,6 +119,7 @@ def test_rolling_up_goes_on_after_kill_9(kept: Kept, tmp_path: Path) -> None:
     with promlike(tmp_path, *flags, port=port) as server:
         for hour in range(HOURS, 0, -24):
             assert server.write(counters(end_ms, hour, hour - 24)).status == 204
+        assert server.write(newest()).status == 204
         assert server.stop() == 0
     with ExitStack() as stack:
         for lap in range(ROUNDS):
