@@ -104,7 +104,9 @@ class Roller:
                 await self._in_portions(self._correct)
 
     async def _in_portions(self, portion: Callable[[], Awaitable[bool]]) -> None:
-        """Call it until it says that nothing is left. Between two calls others get as much time as one took, up to a second."""
+        """Call it until it says that nothing is left. Between two calls others get as much time as one took, up to a second; or four times
+        that while much waits for a flush.
+        """
         more, conflicts = True, 0
         while more:
             started = time.monotonic()
@@ -120,7 +122,8 @@ class Roller:
             seconds = time.monotonic() - started
             self._counters.rollup_seconds += seconds
             if more:
-                await asyncio.sleep(min(seconds, 1.0))
+                # Rollups can wait, flushes cannot: what is in memory grows meanwhile.
+                await asyncio.sleep(min(4 * seconds, 5.0) if self._head.unflushed > PORTION_SAMPLES else min(seconds, 1.0))
 
     async def _advance(self) -> bool:
         """Roll up the next part of the oldest samples that were not yet; whether there are more."""
