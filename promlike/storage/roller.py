@@ -33,6 +33,8 @@ PORTION_SAMPLES = 2_000_000
 """So many samples are read at once: 32 MB, and about a tenth of a second of a core."""
 FIRST_SERIES = 32
 """Series of the first portion, before it is known how many samples they have."""
+USUAL_MS = 60_000
+"""Between two samples of a series, at most, as most are: by this a portion of a long time is bounded before it is known what is in it."""
 STRETCH_MS = min(SPANS_MS.values())
 """Of what is older at least so much time at once: the store rewrites a row that gets more buckets, and its old form takes room."""
 MOST_MARKS = 4096
@@ -166,7 +168,10 @@ class Roller:
         if len(unstored):  # mostly none; a million series may be unannounced
             there[np.intersect1d(unstored, self._flusher.unannounced()) - low] = False
         refs = (low + np.flatnonzero(there)).astype(np.int32)
-        return refs[: self._series_at_once], len(refs) <= self._series_at_once
+        # What an hour of many series taught does not hold for a day of them.
+        most = max(PORTION_SAMPLES * USUAL_MS // (watermark.next_ms - watermark.upto_ms), FIRST_SERIES)
+        at_once = min(self._series_at_once, most)
+        return refs[:at_once], len(refs) <= at_once
 
     def _adapt(self, series: int, samples: int, *, whole: bool) -> None:
         """Let the next portion have as many samples as it should."""
