@@ -31,9 +31,6 @@ REMOTE_WRITE = {"Content-Type": "application/x-protobuf", "Content-Encoding": "s
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """Of servers: every start that must compile all modules again takes half a second longer."""
 
-KILL_ROUNDS = int(os.environ.get("PROMLIKE_KILL_ROUNDS", "2"))
-"""How often a test kills a server before it looks at what is there."""
-
 PORTS_EACH = 100
 _ports = cycle(range(port := 10_000 + os.getpid() % 220 * PORTS_EACH, port + PORTS_EACH))
 """Below the ports that systems give to outgoing connections, and others for every process that runs tests: nobody else is to take a port
@@ -47,6 +44,11 @@ def free_port() -> int:
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise RuntimeError("all ports for tests are in use")
+
+
+def kill_rounds(usual: int) -> int:
+    """How often a test kills a server before it looks at what is there."""
+    return int(os.environ.get("PROMLIKE_KILL_ROUNDS", usual))
 
 
 def require(program: str) -> str:

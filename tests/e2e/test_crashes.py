@@ -5,7 +5,6 @@ known to the sample, beside the running server and after every restart.
 """
 
 import http.client
-import os
 import random
 import shutil
 import threading
@@ -17,9 +16,9 @@ import duckdb
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
 from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
-from tests.servers import REMOTE_WRITE, STOP_SECONDS, Server, promlike
+from tests.servers import REMOTE_WRITE, STOP_SECONDS, Server, kill_rounds, promlike
 
-ROUNDS = int(os.environ.get("PROMLIKE_KILL_ROUNDS", "4"))
+ROUNDS = kill_rounds(4)
 CLIENTS = 3
 DAY_MS = 86_400_000
 FLAGS = ("--web.enable-admin-api", "--storage.tsdb.retention.time=30d")

@@ -16,9 +16,10 @@ import pytest
 
 from promlike.storage.timescale.values import value_of
 from tests.e2e.test_durability import CONNECTIONS, SERIES, Writer
-from tests.servers import KILL_ROUNDS, STOP_SECONDS, Server, free_port, promlike
+from tests.servers import STOP_SECONDS, Server, free_port, kill_rounds, promlike
 from tests.storage.postgres import Postgres, postgresql, timescaledb
 
+ROUNDS = kill_rounds(2)
 FLAGS = ("--storage.flush-interval=1s", "--storage.connect-timeout=2s", "--storage.statement-timeout=5s")
 STORED = f"""
 SELECT labels->>'connection' AS connection, array_agg(({value_of()})::int) AS steps,
@@ -103,7 +104,7 @@ def test_what_was_acknowledged_is_stored_once_after_kill_9(server: Postgres, tmp
     with ExitStack() as stack:
         daemon = stack.enter_context(promlike(tmp_path, f"--storage.url={url}", *FLAGS, port=port))
         load.start(daemon)
-        for _ in range(KILL_ROUNDS):
+        for _ in range(ROUNDS):
             time.sleep(moments.uniform(0.5, 2.0))
             if killed != "promlike":
                 server.kill()
@@ -121,7 +122,7 @@ def test_what_was_acknowledged_is_stored_once_after_kill_9(server: Postgres, tmp
         daemon.process.kill()
         daemon.process.wait(STOP_SECONDS)
         load.join()
-    assert all(len(done) > 5 * KILL_ROUNDS for done in load.acknowledged)
+    assert all(len(done) > 5 * ROUNDS for done in load.acknowledged)
     with promlike(tmp_path, f"--storage.url={url}", *FLAGS, port=port) as daemon:
         assert daemon.stop() == 0
     check(url, load)

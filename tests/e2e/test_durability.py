@@ -13,9 +13,10 @@ import pytest
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
 from promlike.remote_write.pb.remote_write_v1_pb2 import MetricMetadata, WriteRequest
-from tests.servers import KILL_ROUNDS, REMOTE_WRITE, STOP_SECONDS, Server, ask, free_port, promlike, promlike_command
+from tests.servers import REMOTE_WRITE, STOP_SECONDS, Server, ask, free_port, kill_rounds, promlike, promlike_command
 
 CONNECTIONS = 4
+ROUNDS = kill_rounds(2)
 SERIES = 50
 
 
@@ -56,7 +57,7 @@ def test_every_acknowledged_sample_survives_kill_9_once(tmp_path: Path) -> None:
     port = free_port()
     steps = [0] * CONNECTIONS
     acknowledged: list[list[int]] = [[] for _ in range(CONNECTIONS)]
-    for _ in range(KILL_ROUNDS):
+    for _ in range(ROUNDS):
         with promlike(tmp_path, "--storage.flush-interval=1s", port=port) as server:
             writers = [Writer(server, number, steps[number], base_ms) for number in range(CONNECTIONS)]
             for writer in writers:
@@ -76,10 +77,10 @@ def test_every_acknowledged_sample_survives_kill_9_once(tmp_path: Path) -> None:
             for series, found in stored.items():
                 assert found == sorted(set(found)), f"connection {number} series {series}: a sample stands twice"
                 assert set(done) <= set(found), f"connection {number} series {series}: lost {sorted(set(done) - set(found))[:10]}"
-                assert len(found) <= len(done) + KILL_ROUNDS
+                assert len(found) <= len(done) + ROUNDS
         counted = server.data("query", query="sum(count_over_time(written[2h]))", time=str((base_ms + 3_600_000) / 1000))["result"]
         total = sum(len(done) for done in acknowledged) * SERIES
-        assert total <= int(counted[0]["value"][1]) <= total + KILL_ROUNDS * CONNECTIONS * SERIES
+        assert total <= int(counted[0]["value"][1]) <= total + ROUNDS * CONNECTIONS * SERIES
 
 
 @pytest.mark.parametrize("flush", ["1s", "1h"])

@@ -12,13 +12,14 @@ import pytest
 import snappy  # type: ignore[import-untyped]  # python-snappy ships no type information
 
 from promlike.remote_write.pb.remote_write_v2_pb2 import Metadata, Request
-from tests.servers import KILL_ROUNDS, STOP_SECONDS, Server, ask, promlike
+from tests.servers import STOP_SECONDS, Server, ask, kill_rounds, promlike
 
 HEADERS = {
     "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
     "Content-Encoding": "snappy",
     "X-Prometheus-Remote-Write-Version": "2.0.0",
 }
+ROUNDS = kill_rounds(2)
 SERIES = 20
 STEP_MS = 50
 CONFIG = "storage: {exemplars: {max_exemplars: 10000000}}\n"
@@ -65,7 +66,7 @@ def test_acknowledged_exemplars_survive_kill_9_once(tmp_path: Path, flush: str) 
     base_ms, step = int(time.time() * 1000) - 600_000, 0
     acknowledged: list[int] = []
     written: set[tuple[str | None, ...]] = set()
-    for _ in range(KILL_ROUNDS):
+    for _ in range(ROUNDS):
         with promlike(tmp_path, f"--storage.flush-interval={flush}", config=CONFIG) as server:
             writer = Writer(server, step, base_ms)
             writer.start()

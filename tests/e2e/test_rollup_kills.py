@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ from promlike.remote_write.pb.remote_write_v1_pb2 import WriteRequest
 from promlike.storage.timescale.values import value_of
 from tests.e2e.test_database_kills import database
 from tests.e2e.test_rollups import rolled_up_ms
-from tests.servers import STOP_SECONDS, Server, free_port, promlike
+from tests.servers import STOP_SECONDS, Server, free_port, kill_rounds, promlike
 from tests.storage.postgres import Postgres, postgresql, timescaledb
 
-ROUNDS = int(os.environ.get("PROMLIKE_KILL_ROUNDS", "1"))
+ROUNDS = kill_rounds(1)
 HOUR_MS = 3_600_000
 HOURS = 48
 SERIES = 16
